@@ -1,0 +1,3 @@
+//! The `voip-ha` command.
+
+fn main() {}
