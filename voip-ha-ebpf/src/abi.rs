@@ -1,0 +1,366 @@
+//! Keys, values and limits of every map: the contract between the XDP program, the controller and the command line.
+//!
+//! A change of anything here that is stored in a map is a change of [`ABI_VERSION`]. The version names the directory of
+//! the pins, so that a program never reads a map of another layout.
+//!
+//! Addresses are byte arrays in network order, so that no endianness can be got wrong. Everything else is in host order.
+
+use core::mem::{align_of, size_of};
+
+/// Version of the map layouts. Part of the name of the pin directory.
+pub const ABI_VERSION: u32 = 1;
+
+/// Most services that one gateway serves.
+pub const MAX_SERVICES: u32 = 16;
+/// Most servers behind one gateway, over all services.
+pub const MAX_SERVERS: u32 = 64;
+/// Most SIP ports of one service.
+pub const MAX_SIP_PORTS: usize = 4;
+/// Most network devices that packets may leave by.
+pub const MAX_DEVICES: u32 = 64;
+/// Entries that each server has in the map `SERVERS`: one is in use while the other is being written.
+pub const BANKS: u32 = 2;
+/// Entries of the map `SERVERS`.
+pub const MAX_SLOTS: u32 = MAX_SERVERS * BANKS;
+
+/// An IPv4 address in network byte order.
+pub type Address = [u8; 4];
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// Number of a server: its place in the counters, and, times [`BANKS`], its first slot.
+///
+/// A server keeps its number for as long as it stays in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerNumber(pub u32);
+
+/// Index of an entry of the map `SERVERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(pub u32);
+
+impl ServerNumber {
+    /// The slot of this server in the given bank (`0..BANKS`).
+    pub const fn slot(self, bank: u32) -> Slot {
+        Slot(self.0 * BANKS + bank)
+    }
+}
+
+impl Slot {
+    /// The server that this slot belongs to.
+    #[inline(always)]
+    pub const fn server(self) -> ServerNumber {
+        ServerNumber(self.0 / BANKS)
+    }
+
+    /// The other slot of the same server.
+    pub const fn other_bank(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+}
+
+/// The decision word of one service, entry of the map `STEERING`: which server new packets go to, and which other one
+/// may still send to clients.
+///
+/// One aligned 64-bit word, so that a flip is one store and no packet sees half of it. Bits 0 to 15 hold the active
+/// slot plus one, bits 16 to 31 the draining slot plus one (zero means none), bits 32 to 63 the epoch: how many times
+/// the word was written.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SteeringWord(pub u64);
+
+impl SteeringWord {
+    /// Packs a word.
+    pub const fn new(active: Option<Slot>, draining: Option<Slot>, epoch: u32) -> Self {
+        Self(pack(active) | pack(draining) << 16 | (epoch as u64) << 32)
+    }
+
+    /// The slot that new packets go to.
+    #[inline(always)]
+    pub const fn active(self) -> Option<Slot> {
+        unpack(self.0)
+    }
+
+    /// The slot whose server is no longer active, but may still send to clients.
+    #[inline(always)]
+    pub const fn draining(self) -> Option<Slot> {
+        unpack(self.0 >> 16)
+    }
+
+    /// How many times the word was written since the map was made.
+    pub const fn epoch(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Whether `server` may send to clients: it is active or draining. Everybody else is fenced.
+    #[inline(always)]
+    pub const fn may_send(self, server: ServerNumber) -> bool {
+        is_slot_of(self.active(), server) || is_slot_of(self.draining(), server)
+    }
+}
+
+#[inline(always)]
+const fn is_slot_of(slot: Option<Slot>, server: ServerNumber) -> bool {
+    match slot {
+        Some(slot) => slot.server().0 == server.0,
+        None => false,
+    }
+}
+
+const fn pack(slot: Option<Slot>) -> u64 {
+    match slot {
+        Some(Slot(index)) => index as u64 + 1,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+const fn unpack(bits: u64) -> Option<Slot> {
+    match bits & 0xffff {
+        0 => None,
+        index => Some(Slot(index as u32 - 1)),
+    }
+}
+
+/// The UDP ports of a service, in host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ports {
+    /// SIP ports; unused places are 0.
+    pub sip: [u16; MAX_SIP_PORTS],
+    /// First port of the RTP range.
+    pub rtp_first: u16,
+    /// Last port of the RTP range, itself included.
+    pub rtp_last: u16,
+}
+
+impl Ports {
+    /// What kind of traffic uses `port` at the service; [`Class::Other`] for a port that is not the service's.
+    #[inline(always)]
+    pub fn class(&self, port: u16) -> Class {
+        if port >= self.rtp_first && port <= self.rtp_last {
+            return Class::Rtp;
+        }
+        // Written out, because a loop over the array would be one more thing for the verifier to walk.
+        let [a, b, c, d] = self.sip;
+        if port != 0 && (port == a || port == b || port == c || port == d) { Class::Sip } else { Class::Other }
+    }
+}
+
+/// Value of the map `SERVICES`, whose key is the VIP ([`Address`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ServiceEntry {
+    /// Index of the service's word in the map `STEERING`.
+    pub service: u32,
+    /// The service's ports.
+    pub ports: Ports,
+}
+
+/// Value of the map `SERVERS`, whose index is a [`Slot`].
+///
+/// An entry is written while no decision word names its slot, and never changed after one does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ServerEntry {
+    /// The server's own address.
+    pub address: Address,
+    /// Index of the device towards the server, key of the map `DEVICES`; 0 while no next hop is known.
+    pub ifindex: u32,
+    /// Ethernet address of the next hop towards the server.
+    pub next_hop: Mac,
+    /// Ethernet address of that device.
+    pub source: Mac,
+}
+
+/// Value of the map `ORIGINS`, whose key is a server's own address: all that a packet from a server needs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct OriginEntry {
+    /// Number of the server ([`ServerNumber`]).
+    pub server: u32,
+    /// Index of the service's word in the map `STEERING`.
+    pub service: u32,
+    /// The VIP that clients know the server by.
+    pub vip: Address,
+    /// The service's ports.
+    pub ports: Ports,
+}
+
+/// Value of the per-CPU map `COUNTERS`, whose index comes from [`counter_index`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counter {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of those frames, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// Declares a `u8` enum whose variants count up from 0, each with the name that people see.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// All variants, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name used in the command line, metrics and logs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+named_enum! {
+    /// What a packet carries, told by its port.
+    Class {
+        /// Neither SIP nor RTP of a service.
+        Other = "other",
+        /// SIP signalling.
+        Sip = "sip",
+        /// RTP or RTCP media.
+        Rtp = "rtp",
+    }
+}
+
+named_enum! {
+    /// What became of a packet. Every packet is counted under exactly one of these.
+    Outcome {
+        /// Redirected to the active server.
+        ToServer = "to-server",
+        /// Redirected to a client, with the VIP as its source.
+        ToClient = "to-client",
+        /// Rewritten like [`Outcome::ToClient`], then given to the kernel's stack, because the client's Ethernet address is
+        /// not known yet, the packet is larger than the MTU, or the way out is not a device that XDP can send to.
+        ToClientByStack = "to-client-by-stack",
+        /// Passed: an Ethernet broadcast or multicast.
+        NotUnicast = "not-unicast",
+        /// Passed: no complete IPv4 header.
+        NotIpv4 = "not-ipv4",
+        /// Passed: neither to a VIP nor from a server.
+        NotService = "not-service",
+        /// Passed: IPv4, but not UDP, to a VIP or from a server.
+        NotUdp = "not-udp",
+        /// Passed: a fragment.
+        Fragment = "fragment",
+        /// Passed: UDP to a VIP or from a server, but no port of the service.
+        NotServicePort = "not-service-port",
+        /// Passed: from a server to the gateway itself (such as the answer to a probe), or without a route.
+        NotForwarded = "not-forwarded",
+        /// Dropped: to a VIP or from a server, with lengths that contradict each other.
+        Malformed = "malformed",
+        /// Dropped: the service has no active server.
+        NoActiveServer = "no-active-server",
+        /// Dropped: the next hop towards the active server is not known.
+        NoNextHop = "no-next-hop",
+        /// Dropped: the device towards the server is not in the map `DEVICES`.
+        NoDevice = "no-device",
+        /// Dropped: the time to live is used up.
+        TtlExpired = "ttl-expired",
+        /// Dropped: the sender is a server that is neither active nor draining.
+        Fenced = "fenced",
+        /// Dropped: a blackhole, unreachable or prohibit route to the client, or forwarding is switched off.
+        Unroutable = "unroutable",
+    }
+}
+
+/// Places for outcomes in the counters; more than there are, so that one more does not move the others.
+pub const OUTCOMES: u32 = 32;
+/// Places for classes in the counters.
+pub const CLASSES: u32 = 3;
+/// Entries of the map `COUNTERS`: one block for each server, and one for packets that no server is concerned with.
+pub const MAX_COUNTERS: u32 = (MAX_SERVERS + 1) * CLASSES * OUTCOMES;
+
+/// Index in the map `COUNTERS`. `None` is the block of packets that no server is concerned with.
+#[inline(always)]
+pub const fn counter_index(server: Option<ServerNumber>, class: Class, outcome: Outcome) -> u32 {
+    let block = match server {
+        Some(ServerNumber(number)) => number,
+        None => MAX_SERVERS,
+    };
+    (block * CLASSES + class as u32) * OUTCOMES + outcome as u32
+}
+
+// The layouts as the kernel stores them. A line that fails here asks for a new ABI_VERSION.
+const _: () = {
+    assert!(size_of::<SteeringWord>() == 8 && align_of::<SteeringWord>() == 8);
+    assert!(size_of::<Ports>() == 12);
+    assert!(size_of::<ServiceEntry>() == 16);
+    assert!(size_of::<ServerEntry>() == 20);
+    assert!(size_of::<OriginEntry>() == 24);
+    assert!(size_of::<Counter>() == 16);
+    assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
+    assert!(Outcome::ALL.len() <= OUTCOMES as usize);
+    assert!(Class::ALL.len() == CLASSES as usize);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Counter, OriginEntry, ServerEntry, ServiceEntry, SteeringWord};
+
+    // SAFETY: a transparent wrapper of u64.
+    unsafe impl aya::Pod for SteeringWord {}
+    // SAFETY: repr(C) integers without padding: 4 + 12 bytes.
+    unsafe impl aya::Pod for ServiceEntry {}
+    // SAFETY: repr(C) integers without padding: 4 + 4 + 6 + 6 bytes.
+    unsafe impl aya::Pod for ServerEntry {}
+    // SAFETY: repr(C) integers without padding: 4 + 4 + 4 + 12 bytes.
+    unsafe impl aya::Pod for OriginEntry {}
+    // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
+    unsafe impl aya::Pod for Counter {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_steering_word_gives_back_what_was_packed() {
+        for active in [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))] {
+            for draining in [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))] {
+                let word = SteeringWord::new(active, draining, u32::MAX);
+                assert_eq!((word.active(), word.draining(), word.epoch()), (active, draining, u32::MAX));
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_active_and_the_draining_server_may_send_whichever_bank_they_use() {
+        let [first, second, third] = [ServerNumber(0), ServerNumber(1), ServerNumber(2)];
+        for bank in 0..BANKS {
+            let word = SteeringWord::new(Some(first.slot(bank)), Some(third.slot(bank)), 0);
+            assert!(word.may_send(first) && word.may_send(third) && !word.may_send(second));
+        }
+        assert!(!SteeringWord::default().may_send(first));
+    }
+
+    #[test]
+    fn a_port_has_the_class_that_the_service_gives_it() {
+        let ports = Ports { sip: [5060, 5080, 0, 0], rtp_first: 10000, rtp_last: 19999 };
+        let classes = [5060, 5080, 10000, 19999, 9999, 20000, 0, 5061].map(|port| ports.class(port));
+        assert_eq!(
+            classes,
+            [Class::Sip, Class::Sip, Class::Rtp, Class::Rtp, Class::Other, Class::Other, Class::Other, Class::Other]
+        );
+    }
+
+    #[test]
+    fn no_two_counters_share_an_index_and_none_is_outside_the_map() {
+        let servers = (0..MAX_SERVERS).map(|number| Some(ServerNumber(number))).chain([None]);
+        let mut seen = HashSet::new();
+        for server in servers {
+            for &class in Class::ALL {
+                for &outcome in Outcome::ALL {
+                    let index = counter_index(server, class, outcome);
+                    assert!(index < MAX_COUNTERS && seen.insert(index), "{server:?} {class:?} {outcome:?}");
+                }
+            }
+        }
+    }
+}

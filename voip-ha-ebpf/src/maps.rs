@@ -1,0 +1,37 @@
+//! Every map of the XDP program. Keys and values are in [`voip_ha_ebpf::abi`].
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, DevMapHash, HashMap, PerCpuArray},
+};
+use voip_ha_ebpf::abi::{
+    Address, Counter, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, ServerEntry,
+    ServiceEntry, SteeringWord,
+};
+
+/// VIP → service.
+///
+/// Without preallocation an entry that is replaced or removed is not reused while a packet still reads it.
+#[map]
+pub(crate) static SERVICES: HashMap<Address, ServiceEntry> = HashMap::pinned(MAX_SERVICES, BPF_F_NO_PREALLOC);
+
+/// Address of a server → whose it is. Not preallocated for the same reason.
+#[map]
+pub(crate) static ORIGINS: HashMap<Address, OriginEntry> = HashMap::pinned(MAX_SERVERS, BPF_F_NO_PREALLOC);
+
+/// Slot → server and next hop.
+#[map]
+pub(crate) static SERVERS: Array<ServerEntry> = Array::pinned(MAX_SLOTS, 0);
+
+/// Service → decision word. Mapped into the controller's memory, so that a flip is one atomic store.
+#[map]
+pub(crate) static STEERING: Array<SteeringWord> = Array::pinned(MAX_SERVICES, BPF_F_MMAPABLE);
+
+/// What became of the packets, by server, class and outcome.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(MAX_COUNTERS, 0);
+
+/// The devices that packets may leave by, each under its own interface index.
+#[map]
+pub(crate) static DEVICES: DevMapHash = DevMapHash::pinned(MAX_DEVICES, 0);

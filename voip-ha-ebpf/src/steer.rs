@@ -1,0 +1,195 @@
+//! The decision about one packet: which server or client it goes to, or why not.
+//!
+//! Pure: the tables are an argument, nothing is changed. The XDP program passes the kernel's maps, a test a few hash
+//! maps.
+//!
+//! ```text
+//!                       to a VIP ──► service port? ──► active server ──► its next hop ──► redirect
+//! frame ──► IPv4? ──┤
+//!                       from a server ──► service port? ──► route ──► may send? ──► redirect (or by the stack)
+//!                       neither ──► pass, untouched
+//! ```
+
+use crate::{
+    abi::{Address, Class, Mac, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord},
+    packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork},
+    rewrite::Rewrite,
+};
+
+/// What the decision looks up.
+pub trait Tables {
+    /// The service that owns `vip`.
+    fn service(&self, vip: &Address) -> Option<&ServiceEntry>;
+    /// The server that owns `address`.
+    fn origin(&self, address: &Address) -> Option<&OriginEntry>;
+    /// The decision word of the service with this index.
+    fn steering(&self, service: u32) -> Option<SteeringWord>;
+    /// The entry in this slot.
+    fn server(&self, slot: Slot) -> Option<&ServerEntry>;
+    /// The way to a client.
+    fn route(&self, query: &RouteQuery) -> Route;
+}
+
+/// A question to the routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteQuery {
+    /// Sender, as the client will see it: the VIP.
+    pub source: Address,
+    /// Receiver.
+    pub destination: Address,
+    /// Sender's port, in host order.
+    pub source_port: u16,
+    /// Receiver's port, in host order.
+    pub destination_port: u16,
+    /// Bytes of the IP packet, to be compared with the MTU.
+    pub total_length: u16,
+}
+
+/// An answer of the routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Send it there.
+    Hop(Hop),
+    /// There is a route, but only the kernel's stack can use it now: the neighbour is not resolved, the packet is too
+    /// large, or the route needs an encapsulation.
+    Stack,
+    /// To the gateway itself, or no route.
+    NotForwarded,
+    /// A route that refuses, or forwarding is switched off on the interface.
+    Refused,
+}
+
+/// The next hop of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Index of the device that the packet leaves by.
+    pub ifindex: u32,
+    /// Ethernet address of that device.
+    pub source: Mac,
+    /// Ethernet address of the neighbour.
+    pub destination: Mac,
+}
+
+/// What is to be done with a packet, and whom it is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The server concerned.
+    pub server: Option<ServerNumber>,
+    /// What the packet carries.
+    pub class: Class,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Rewrite it and send it to the active server.
+    ToServer(Rewrite, Hop),
+    /// Rewrite it and send it to the client.
+    ToClient(Rewrite, Hop),
+    /// Rewrite it and let the kernel's stack send it to the client.
+    ToClientByStack(Rewrite),
+    /// Leave it to the kernel's stack as it is.
+    Pass(Outcome),
+    /// Drop it.
+    Drop(Outcome),
+}
+
+impl Verdict {
+    #[inline(always)]
+    fn pass(outcome: Outcome) -> Self {
+        Self { server: None, class: Class::Other, action: Action::Pass(outcome) }
+    }
+
+    /// A packet of a service whose UDP header cannot be used.
+    #[inline(always)]
+    fn unreadable(server: Option<ServerNumber>, why: NotDatagram) -> Self {
+        let action = match why {
+            NotDatagram::NotUdp => Action::Pass(Outcome::NotUdp),
+            NotDatagram::Fragment => Action::Pass(Outcome::Fragment),
+            NotDatagram::Malformed => Action::Drop(Outcome::Malformed),
+        };
+        Self { server, class: Class::Other, action }
+    }
+}
+
+/// Decides about one frame.
+#[inline(always)]
+pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
+    let network = match packet::network(frame) {
+        Ok(network) => network,
+        Err(NotNetwork::NotUnicast) => return Verdict::pass(Outcome::NotUnicast),
+        Err(NotNetwork::NotIpv4) => return Verdict::pass(Outcome::NotIpv4),
+    };
+    if let Some(service) = tables.service(&network.destination) {
+        return match packet::datagram(frame, &network) {
+            Ok(datagram) => towards_server(&network, &datagram, service, tables),
+            Err(why) => Verdict::unreadable(None, why),
+        };
+    }
+    if let Some(origin) = tables.origin(&network.source) {
+        return match packet::datagram(frame, &network) {
+            Ok(datagram) => towards_client(&network, &datagram, origin, tables),
+            Err(why) => Verdict::unreadable(Some(ServerNumber(origin.server)), why),
+        };
+    }
+    Verdict::pass(Outcome::NotService)
+}
+
+#[inline(always)]
+fn towards_server(network: &Network, datagram: &Datagram, service: &ServiceEntry, tables: &impl Tables) -> Verdict {
+    let class = service.ports.class(datagram.destination_port);
+    if class == Class::Other {
+        return Verdict::pass(Outcome::NotServicePort);
+    }
+    let Some(slot) = tables.steering(service.service).and_then(SteeringWord::active) else {
+        return Verdict { server: None, class, action: Action::Drop(Outcome::NoActiveServer) };
+    };
+    let server = Some(slot.server());
+    let entry = match tables.server(slot) {
+        Some(entry) if entry.ifindex != 0 => entry,
+        _ => return Verdict { server, class, action: Action::Drop(Outcome::NoNextHop) },
+    };
+    if network.ttl <= 1 {
+        return Verdict { server, class, action: Action::Drop(Outcome::TtlExpired) };
+    }
+    // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
+    let source = if network.source == entry.address { network.destination } else { network.source };
+    let rewrite = Rewrite { source, destination: entry.address, udp: datagram.offset };
+    let hop = Hop { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop };
+    Verdict { server, class, action: Action::ToServer(rewrite, hop) }
+}
+
+#[inline(always)]
+fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
+    let number = ServerNumber(origin.server);
+    let server = Some(number);
+    let class = origin.ports.class(datagram.source_port);
+    if class == Class::Other {
+        return Verdict { server, class, action: Action::Pass(Outcome::NotServicePort) };
+    }
+    let route = tables.route(&RouteQuery {
+        source: origin.vip,
+        destination: network.destination,
+        source_port: datagram.source_port,
+        destination_port: datagram.destination_port,
+        total_length: network.total_length,
+    });
+    // Before the fence: the answer to a probe comes from a service port too, and a fenced server must be probed.
+    if route == Route::NotForwarded {
+        return Verdict { server, class, action: Action::Pass(Outcome::NotForwarded) };
+    }
+    if !tables.steering(origin.service).is_some_and(|word| word.may_send(number)) {
+        return Verdict { server, class, action: Action::Drop(Outcome::Fenced) };
+    }
+    let rewrite = Rewrite { source: origin.vip, destination: network.destination, udp: datagram.offset };
+    let action = match route {
+        Route::Hop(_) if network.ttl <= 1 => Action::Drop(Outcome::TtlExpired),
+        Route::Hop(hop) => Action::ToClient(rewrite, hop),
+        Route::Stack => Action::ToClientByStack(rewrite),
+        Route::NotForwarded => Action::Pass(Outcome::NotForwarded),
+        Route::Refused => Action::Drop(Outcome::Unroutable),
+    };
+    Verdict { server, class, action }
+}
