@@ -1,1 +1,3 @@
 //! The user side of voip-ha.
+
+pub mod config;

@@ -1,0 +1,240 @@
+//! The configuration file, read into a [`Config`] that can only be valid.
+//!
+//! Four steps, each in its file: `shape` turns the text into the tables of `raw` and refuses unknown keys and wrong
+//! types, `check` turns those into the types below with the rules of `values`, and `findings` gathers what is wrong
+//! on the way, so that one run shows every mistake of a file.
+
+mod check;
+mod findings;
+mod raw;
+mod shape;
+mod values;
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use findings::{ConfigError, Mistake};
+
+/// Most services of one gateway.
+pub const MAX_SERVICES: usize = 16;
+/// Most servers of one service.
+pub const MAX_SERVERS_PER_SERVICE: usize = 8;
+/// Most SIP ports of one service.
+pub const MAX_SIP_PORTS: usize = 4;
+
+/// The server name that means "let the policy decide" in `voip-ha switch auto`; no server may have it.
+pub const RESERVED_SERVER_NAME: &str = "auto";
+
+/// A whole configuration: every value is in range, and names, VIPs and addresses are unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The host that runs voip-ha.
+    pub gateway: Gateway,
+    /// When the active server changes without an operator.
+    pub policy: Policy,
+    /// 1 to [`MAX_SERVICES`] services, in the order of the file.
+    pub services: Vec<Service>,
+}
+
+/// The gateway's interfaces and the files it owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Interface towards phones and trunks.
+    pub front: String,
+    /// Interface towards the servers.
+    pub back: String,
+    /// Whether generic XDP may be used where the driver has no native XDP.
+    pub allow_generic: bool,
+    /// Absolute directory for pinned programs, links and maps; on a BPF file system.
+    pub pin_dir: PathBuf,
+    /// Absolute path of the control socket; it fits in a `sockaddr_un`.
+    pub control_socket: PathBuf,
+    /// Group that owns the control socket; without it, the daemon's own group does.
+    pub control_group: Option<String>,
+}
+
+impl Gateway {
+    /// Whether phones and servers are behind the same interface.
+    pub fn one_arm(&self) -> bool {
+        self.front == self.back
+    }
+}
+
+/// What happens after a failover and around a planned switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether a master that came back becomes active by itself.
+    pub failback: Failback,
+    /// How long the old server may still send to clients after a planned switch.
+    pub switch_grace: Duration,
+}
+
+/// Who brings the master back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failback {
+    /// The operator does, with `voip-ha switch`.
+    Manual,
+    /// The gateway does.
+    Auto {
+        /// How long the master must have been up before that.
+        hold_down: Duration,
+    },
+}
+
+/// One VIP with its ports and servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Unique among services.
+    pub name: String,
+    /// The address that phones and trunks know; unique, and never a server's.
+    pub vip: Ipv4Addr,
+    /// 1 to [`MAX_SIP_PORTS`] different UDP ports, host byte order.
+    pub sip_ports: Vec<u16>,
+    /// UDP ports of media, host byte order; contains no SIP port.
+    pub rtp_ports: RangeInclusive<u16>,
+    /// 1 to [`MAX_SERVERS_PER_SERVICE`] servers in order of priority; the first is the master.
+    pub servers: Vec<Server>,
+}
+
+/// One VoIP server behind the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Unique over all services.
+    pub name: String,
+    /// Unique over all services, and never a VIP.
+    pub address: Ipv4Addr,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// How its health is found out.
+    pub probe: Probe,
+}
+
+/// How packets reach a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// The destination address is rewritten; the phone's address and port stay.
+    Nat,
+}
+
+/// How one server is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Time from one probe to the next.
+    pub interval: Duration,
+    /// An answer that takes this long or longer is a miss.
+    pub timeout: Duration,
+    /// Consecutive misses until the server is down.
+    pub fall: u32,
+    /// Consecutive answers until the server is up.
+    pub rise: u32,
+    /// UDP port that is probed, host byte order.
+    pub port: u16,
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`] if the file cannot be read, else as [`Config::parse`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let origin = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|source| ConfigError::Unreadable { origin: origin.clone(), source })?;
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(&origin, &text),
+            Err(error) => {
+                let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+                let mut findings = findings::Findings::new(&good);
+                findings.add("", good.len(), "is not UTF-8 from here on; save the file as UTF-8");
+                Err(findings.refuse(&origin))
+            }
+        }
+    }
+
+    /// Checks `text`; `origin` is the file name that mistakes are reported with.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] with every mistake of the text. If the text is not TOML, these are the errors of syntax
+    /// alone.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, ConfigError> {
+        let mut findings = findings::Findings::new(text);
+        let config = shape::read(text, &mut findings).and_then(|raw| check::config(raw, &mut findings));
+        match config {
+            Some(config) if findings.is_empty() => Ok(config),
+            _ => Err(findings.refuse(origin)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../gateway.example.toml");
+    const SHORTEST: &str = "
+        gateway = { front = 'lan', back = 'lan' }
+        service = [{ name = 'pbx', vip = '192.0.2.10', sip_ports = [5070, 5060], rtp_ports = '10000-19999',
+                     server = [{ name = 'master', address = '10.0.0.2' }] }]";
+
+    #[test]
+    fn the_example_file_is_valid_and_shows_every_key() {
+        let config = Config::parse("gateway.example.toml", EXAMPLE).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!config.gateway.one_arm());
+        assert_eq!(config.services[0].servers.len(), 2);
+        for key in raw::EXAMPLES.iter().map(|(path, _)| path.rsplit('.').next().unwrap()) {
+            assert!(EXAMPLE.contains(key), "the example file does not show {key}");
+        }
+    }
+
+    #[test]
+    fn the_example_file_states_the_defaults_it_comments_on() {
+        let uncommented = EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect::<Vec<_>>();
+        let with_defaults = Config::parse("example", &uncommented.join("\n")).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(with_defaults, Config::parse("example", EXAMPLE).unwrap());
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_documented_default() {
+        let config = Config::parse("short", SHORTEST).unwrap_or_else(|error| panic!("{error}"));
+        assert!(config.gateway.one_arm());
+        assert!(!config.gateway.allow_generic);
+        assert_eq!(config.gateway.pin_dir, Path::new("/sys/fs/bpf/voip-ha"));
+        assert_eq!(config.gateway.control_socket, Path::new("/run/voip-ha/control.sock"));
+        assert_eq!(config.gateway.control_group, None);
+        assert_eq!(config.policy, Policy { failback: Failback::Manual, switch_grace: Duration::from_millis(500) });
+        let server = &config.services[0].servers[0];
+        assert_eq!(server.forwarding, Forwarding::Nat);
+        let probe = Probe {
+            interval: Duration::from_millis(20),
+            timeout: Duration::from_millis(15),
+            fall: 3,
+            rise: 3,
+            port: 5070,
+        };
+        assert_eq!(server.probe, probe);
+    }
+
+    #[test]
+    fn a_server_takes_from_the_common_probe_what_it_does_not_set_itself() {
+        let text = format!("{SHORTEST}\n[probe]\ninterval_ms = 50\nfall = 7\nport = 5090\n")
+            .replace("address = '10.0.0.2'", "address = '10.0.0.2', probe = { fall = 2, timeout_ms = 60000 }");
+        let config = Config::parse("text", &text).unwrap_or_else(|error| panic!("{error}"));
+        let probe = Probe {
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(60),
+            fall: 2,
+            rise: 3,
+            port: 5090,
+        };
+        assert_eq!(config.services[0].servers[0].probe, probe);
+    }
+
+    #[test]
+    fn automatic_failback_has_a_hold_down_of_a_minute_or_the_given_one() {
+        for (policy, seconds) in [("failback = 'auto'", 60), ("failback = 'auto'\nhold_down_s = 5", 5)] {
+            let config = Config::parse("text", &format!("{SHORTEST}\n[policy]\n{policy}\n")).unwrap();
+            assert_eq!(config.policy.failback, Failback::Auto { hold_down: Duration::from_secs(seconds) });
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! From the tables of the file to a [`Config`]: required keys, defaults, ranges, and the rules between keys.
+//!
+//! A value that is wrong becomes `None` and the rest is still checked.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::findings::Findings;
+use super::raw;
+use super::values;
+use super::{
+    Config, Failback, Forwarding, Gateway, MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Probe, Server,
+    Service,
+};
+
+const LONGEST_HOLD_DOWN_S: i64 = 24 * 60 * 60;
+
+/// The configuration in `raw`, or `None` with the reasons in `findings`.
+pub(super) fn config(raw: raw::Config, findings: &mut Findings<'_>) -> Option<Config> {
+    let gateway = match raw.gateway {
+        Some(table) => gateway(&table, findings),
+        None => missing("gateway", 0, findings),
+    };
+    let policy = policy(&raw.policy.unwrap_or_default(), findings);
+    let probe = ProbeDefaults::BUILT_IN.overridden("probe", &raw.probe.unwrap_or_default(), findings);
+    let mut services = Services { probe: probe.unwrap_or(ProbeDefaults::BUILT_IN), taken: Taken::default(), findings };
+    let services = services.all(&raw.service.unwrap_or_default());
+    Some(Config { gateway: gateway?, policy: policy?, services: services? })
+}
+
+fn gateway(table: &Spanned<raw::Gateway>, findings: &mut Findings<'_>) -> Option<Gateway> {
+    let (raw, at) = (table.get_ref(), table.span().start);
+    let front = required("gateway.front", &raw.front, at, findings, |text| values::interface(text));
+    let back = required("gateway.back", &raw.back, at, findings, |text| values::interface(text));
+    let pin_dir = optional("gateway.pin_dir", &raw.pin_dir, findings, |text| values::absolute_path(text));
+    let control_socket =
+        optional("gateway.control_socket", &raw.control_socket, findings, |text| values::socket_path(text));
+    let control_group = optional("gateway.control_group", &raw.control_group, findings, |text| values::group(text));
+    Some(Gateway {
+        front: front?,
+        back: back?,
+        allow_generic: raw.allow_generic.unwrap_or(false),
+        pin_dir: pin_dir?.unwrap_or_else(|| "/sys/fs/bpf/voip-ha".into()),
+        control_socket: control_socket?.unwrap_or_else(|| "/run/voip-ha/control.sock".into()),
+        control_group: control_group?,
+    })
+}
+
+fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
+    let automatic = optional("policy.failback", &raw.failback, findings, |text| match text.as_str() {
+        "manual" => Ok(false),
+        "auto" => Ok(true),
+        _ => Err(format!("{text:?} is not known; use \"manual\" or \"auto\"")),
+    });
+    let hold_down = optional("policy.hold_down_s", &raw.hold_down_s, findings, |seconds| {
+        values::number(*seconds, 0..=LONGEST_HOLD_DOWN_S).map(Duration::from_secs)
+    });
+    let grace = optional("policy.switch_grace_ms", &raw.switch_grace_ms, findings, |ms| {
+        values::number(*ms, 0..=60_000).map(Duration::from_millis)
+    });
+    let automatic = automatic?.unwrap_or(false);
+    if let (Some(value), false) = (&raw.hold_down_s, automatic) {
+        let message = "has no effect with manual failback; set failback = \"auto\" or remove this key";
+        findings.add("policy.hold_down_s", value.span().start, message);
+    }
+    let hold_down = hold_down?.unwrap_or(Duration::from_secs(60));
+    let failback = if automatic { Failback::Auto { hold_down } } else { Failback::Manual };
+    Some(Policy { failback, switch_grace: grace?.unwrap_or(Duration::from_millis(500)) })
+}
+
+/// A [`Probe`] whose port may still be the service's first SIP port.
+#[derive(Clone, Copy)]
+struct ProbeDefaults {
+    interval_ms: u64,
+    timeout_ms: u64,
+    fall: u32,
+    rise: u32,
+    port: Option<u16>,
+}
+
+impl ProbeDefaults {
+    const BUILT_IN: Self = Self { interval_ms: 20, timeout_ms: 15, fall: 3, rise: 3, port: None };
+
+    fn overridden(self, path: &str, raw: &raw::Probe, findings: &mut Findings<'_>) -> Option<Self> {
+        let mut whole = |name: &str, value: &Option<Spanned<i64>>, range| {
+            optional(&format!("{path}.{name}"), value, findings, |value| values::number::<u32>(*value, range))
+        };
+        let interval_ms = whole("interval_ms", &raw.interval_ms, 5..=60_000);
+        let timeout_ms = whole("timeout_ms", &raw.timeout_ms, 1..=60_000);
+        let fall = whole("fall", &raw.fall, 1..=100);
+        let rise = whole("rise", &raw.rise, 1..=1000);
+        let port = optional(&format!("{path}.port"), &raw.port, findings, |port| values::port(*port));
+        Some(Self {
+            interval_ms: interval_ms?.map_or(self.interval_ms, u64::from),
+            timeout_ms: timeout_ms?.map_or(self.timeout_ms, u64::from),
+            fall: fall?.unwrap_or(self.fall),
+            rise: rise?.unwrap_or(self.rise),
+            port: port?.or(self.port),
+        })
+    }
+
+    fn probe(self, first_sip_port: u16) -> Probe {
+        Probe {
+            interval: Duration::from_millis(self.interval_ms),
+            timeout: Duration::from_millis(self.timeout_ms),
+            fall: self.fall,
+            rise: self.rise,
+            port: self.port.unwrap_or(first_sip_port),
+        }
+    }
+}
+
+/// What must be different from each other, with the key and offset where it was first seen.
+#[derive(Default)]
+struct Taken {
+    services: Vec<(String, String, usize)>,
+    servers: Vec<(String, String, usize)>,
+    addresses: Vec<(Ipv4Addr, String, usize)>,
+}
+
+struct Services<'f, 'a> {
+    probe: ProbeDefaults,
+    taken: Taken,
+    findings: &'f mut Findings<'a>,
+}
+
+impl Services<'_, '_> {
+    fn all(&mut self, raw: &[Spanned<raw::Service>]) -> Option<Vec<Service>> {
+        count("service", raw, 0, MAX_SERVICES, self.findings)?;
+        let services: Vec<_> =
+            raw.iter().enumerate().map(|(i, table)| self.service(&format!("service[{i}]"), table)).collect();
+        services.into_iter().collect()
+    }
+
+    fn service(&mut self, path: &str, table: &Spanned<raw::Service>) -> Option<Service> {
+        let (raw, at) = (table.get_ref(), table.span().start);
+        let name = required(&format!("{path}.name"), &raw.name, at, self.findings, |text| values::name(text));
+        unique(&format!("{path}.name"), &raw.name, &name, &mut self.taken.services, self.findings);
+        let vip = required(&format!("{path}.vip"), &raw.vip, at, self.findings, |text| values::unicast(text));
+        unique(&format!("{path}.vip"), &raw.vip, &vip, &mut self.taken.addresses, self.findings);
+        let sip_ports = sip_ports(&format!("{path}.sip_ports"), &raw.sip_ports, at, self.findings);
+        let rtp_ports = required(&format!("{path}.rtp_ports"), &raw.rtp_ports, at, self.findings, |text| {
+            let range = values::port_range(text)?;
+            match sip_ports.iter().flatten().find(|port| range.contains(port)) {
+                Some(port) => Err(format!("{text:?} contains the SIP port {port}; choose a range without it")),
+                None => Ok(range),
+            }
+        });
+        let first_sip_port = sip_ports.as_ref().and_then(|ports| ports.first().copied());
+        let servers =
+            self.servers(&format!("{path}.server"), raw.server.as_deref().unwrap_or_default(), at, first_sip_port);
+        Some(Service { name: name?, vip: vip?, sip_ports: sip_ports?, rtp_ports: rtp_ports?, servers: servers? })
+    }
+
+    fn servers(
+        &mut self,
+        path: &str,
+        raw: &[Spanned<raw::Server>],
+        at: usize,
+        first_sip_port: Option<u16>,
+    ) -> Option<Vec<Server>> {
+        count(path, raw, at, MAX_SERVERS_PER_SERVICE, self.findings)?;
+        let servers: Vec<_> = raw
+            .iter()
+            .enumerate()
+            .map(|(i, table)| self.server(&format!("{path}[{i}]"), table, first_sip_port))
+            .collect();
+        servers.into_iter().collect()
+    }
+
+    fn server(&mut self, path: &str, table: &Spanned<raw::Server>, first_sip_port: Option<u16>) -> Option<Server> {
+        let (raw, at) = (table.get_ref(), table.span().start);
+        let (name_key, address_key) = (format!("{path}.name"), format!("{path}.address"));
+        let name = required(&name_key, &raw.name, at, self.findings, |text| values::server_name(text));
+        unique(&name_key, &raw.name, &name, &mut self.taken.servers, self.findings);
+        let address = required(&address_key, &raw.address, at, self.findings, |text| values::unicast(text));
+        unique(&address_key, &raw.address, &address, &mut self.taken.addresses, self.findings);
+        let forwarding =
+            optional(&format!("{path}.forwarding"), &raw.forwarding, self.findings, |text| values::forwarding(text));
+        let probe = match &raw.probe {
+            Some(own) => self.probe.overridden(&format!("{path}.probe"), own, self.findings),
+            None => Some(self.probe),
+        };
+        Some(Server {
+            name: name?,
+            address: address?,
+            forwarding: forwarding?.unwrap_or(Forwarding::Nat),
+            probe: probe?.probe(first_sip_port?),
+        })
+    }
+}
+
+fn sip_ports(
+    key: &str,
+    value: &Option<Spanned<Vec<Spanned<i64>>>>,
+    table: usize,
+    findings: &mut Findings<'_>,
+) -> Option<Vec<u16>> {
+    let list = required(key, value, table, findings, |list| match list.len() {
+        1..=MAX_SIP_PORTS => Ok(list.clone()),
+        n => Err(format!("has {n} ports; use 1 to {MAX_SIP_PORTS}")),
+    })?;
+    let mut ports = Vec::new();
+    for (i, element) in list.iter().enumerate() {
+        let result = values::port(*element.get_ref()).and_then(|port| match ports.contains(&port) {
+            true => Err(format!("{port} is already in the list; remove it")),
+            false => Ok(port),
+        });
+        match result {
+            Ok(port) => ports.push(port),
+            Err(message) => findings.add(&format!("{key}[{i}]"), element.span().start, message),
+        }
+    }
+    (ports.len() == list.len()).then_some(ports)
+}
+
+/// The value of a key that must be there; `table` is the offset of the table it belongs in.
+fn required<V, T>(
+    key: &str,
+    value: &Option<Spanned<V>>,
+    table: usize,
+    findings: &mut Findings<'_>,
+    read: impl FnOnce(&V) -> Result<T, String>,
+) -> Option<T> {
+    match optional(key, value, findings, read)? {
+        Some(value) => Some(value),
+        None => missing(key, table, findings),
+    }
+}
+
+/// `Some(None)` if the key is not there, `None` if its value is refused.
+fn optional<V, T>(
+    key: &str,
+    value: &Option<Spanned<V>>,
+    findings: &mut Findings<'_>,
+    read: impl FnOnce(&V) -> Result<T, String>,
+) -> Option<Option<T>> {
+    let Some(value) = value else { return Some(None) };
+    match read(value.get_ref()) {
+        Ok(value) => Some(Some(value)),
+        Err(message) => {
+            findings.add(key, value.span().start, message);
+            None
+        }
+    }
+}
+
+fn missing<T>(key: &str, table: usize, findings: &mut Findings<'_>) -> Option<T> {
+    if !findings.is_excused(key) {
+        let example = raw::example(key).unwrap_or(key);
+        findings.add(key, table, format!("is missing; add `{example}`"));
+    }
+    None
+}
+
+/// Refuses an empty list of tables and one of more than `most`.
+fn count<T>(key: &str, list: &[Spanned<T>], table: usize, most: usize, findings: &mut Findings<'_>) -> Option<()> {
+    if list.is_empty() {
+        return missing(key, table, findings);
+    }
+    if let Some(surplus) = list.get(most) {
+        let message = format!("is one too many; use at most {most} in all");
+        findings.add(&format!("{key}[{most}]"), surplus.span().start, message);
+    }
+    Some(())
+}
+
+fn unique<T: Clone + PartialEq + std::fmt::Display>(
+    key: &str,
+    source: &Option<Spanned<String>>,
+    value: &Option<T>,
+    taken: &mut Vec<(T, String, usize)>,
+    findings: &mut Findings<'_>,
+) {
+    let (Some(source), Some(value)) = (source, value) else { return };
+    let offset = source.span().start;
+    match taken.iter().find(|(other, ..)| other == value) {
+        Some((_, first, at)) => {
+            let line = findings.line(*at);
+            findings.add(key, offset, format!("{value} is already {first} on line {line}; each must be different"));
+        }
+        None => taken.push((value.clone(), key.to_owned(), offset)),
+    }
+}

@@ -1,0 +1,154 @@
+//! The tables of the file as TOML gives them: right names and types, every value with its place in the text.
+//!
+//! Nothing is required and nothing has a default here. A missing key is a matter of `check`, which reports it
+//! together with all others; serde would stop at the first one.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) gateway: Option<Spanned<Gateway>>,
+    pub(super) probe: Option<Probe>,
+    pub(super) policy: Option<Policy>,
+    pub(super) service: Option<Vec<Spanned<Service>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub(super) front: Option<Spanned<String>>,
+    pub(super) back: Option<Spanned<String>>,
+    pub(super) allow_generic: Option<bool>,
+    pub(super) pin_dir: Option<Spanned<String>>,
+    pub(super) control_socket: Option<Spanned<String>>,
+    pub(super) control_group: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Probe {
+    pub(super) interval_ms: Option<Spanned<i64>>,
+    pub(super) timeout_ms: Option<Spanned<i64>>,
+    pub(super) fall: Option<Spanned<i64>>,
+    pub(super) rise: Option<Spanned<i64>>,
+    pub(super) port: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) failback: Option<Spanned<String>>,
+    pub(super) hold_down_s: Option<Spanned<i64>>,
+    pub(super) switch_grace_ms: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) vip: Option<Spanned<String>>,
+    pub(super) sip_ports: Option<Spanned<Vec<Spanned<i64>>>>,
+    pub(super) rtp_ports: Option<Spanned<String>>,
+    pub(super) server: Option<Vec<Spanned<Server>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) forwarding: Option<Spanned<String>>,
+    pub(super) probe: Option<Probe>,
+}
+
+/// Every key with a line that shows how it is written: the remedy for a missing key or a wrong type, and the list
+/// that a misspelt key is compared with.
+pub(super) const EXAMPLES: &[(&str, &str)] = &[
+    ("gateway", "[gateway]"),
+    ("gateway.front", "front = \"eth0\""),
+    ("gateway.back", "back = \"eth1\""),
+    ("gateway.allow_generic", "allow_generic = false"),
+    ("gateway.pin_dir", "pin_dir = \"/sys/fs/bpf/voip-ha\""),
+    ("gateway.control_socket", "control_socket = \"/run/voip-ha/control.sock\""),
+    ("gateway.control_group", "control_group = \"voip\""),
+    ("probe", "[probe]"),
+    ("probe.interval_ms", "interval_ms = 20"),
+    ("probe.timeout_ms", "timeout_ms = 15"),
+    ("probe.fall", "fall = 3"),
+    ("probe.rise", "rise = 3"),
+    ("probe.port", "port = 5060"),
+    ("policy", "[policy]"),
+    ("policy.failback", "failback = \"manual\""),
+    ("policy.hold_down_s", "hold_down_s = 60"),
+    ("policy.switch_grace_ms", "switch_grace_ms = 500"),
+    ("service", "[[service]]"),
+    ("service.name", "name = \"pbx\""),
+    ("service.vip", "vip = \"192.0.2.10\""),
+    ("service.sip_ports", "sip_ports = [5060]"),
+    ("service.rtp_ports", "rtp_ports = \"10000-19999\""),
+    ("service.server", "[[service.server]]"),
+    ("service.server.name", "name = \"master\""),
+    ("service.server.address", "address = \"10.0.0.2\""),
+    ("service.server.forwarding", "forwarding = \"nat\""),
+    ("service.server.probe", "[service.server.probe]"),
+    ("service.server.probe.interval_ms", "interval_ms = 20"),
+    ("service.server.probe.timeout_ms", "timeout_ms = 15"),
+    ("service.server.probe.fall", "fall = 3"),
+    ("service.server.probe.rise", "rise = 3"),
+    ("service.server.probe.port", "port = 5060"),
+];
+
+/// The line that shows how the key at `path` is written; none for a key that does not exist.
+pub(super) fn example(path: &str) -> Option<&'static str> {
+    let path = without_indices(path);
+    EXAMPLES.iter().find(|(known, _)| *known == path).map(|(_, example)| *example)
+}
+
+/// The names of the keys in the table at `path`; the empty path is the whole file.
+pub(super) fn keys_of(path: &str) -> impl Iterator<Item = &'static str> {
+    let table = without_indices(path);
+    EXAMPLES.iter().filter_map(move |(known, _)| match known.rsplit_once('.') {
+        Some((parent, name)) => (parent == table).then_some(name),
+        None => table.is_empty().then_some(*known),
+    })
+}
+
+/// `service[0].server[1].name` → `service.server.name`.
+fn without_indices(path: &str) -> String {
+    let names: Vec<_> = path.split('.').map(|step| step.split('[').next().unwrap_or(step)).collect();
+    names.join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_accepted_by_the_tables() {
+        let lines: Vec<_> = EXAMPLES.iter().map(|(_, example)| *example).collect();
+        toml::from_str::<Config>(&lines.join("\n")).map(|_| ()).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    #[test]
+    fn every_key_of_the_tables_has_an_example() {
+        for (table, wrong) in [
+            ("", "x = 1"),
+            ("gateway", "gateway.x = 1"),
+            ("probe", "probe.x = 1"),
+            ("policy", "policy.x = 1"),
+            ("service", "[[service]]\nx = 1"),
+            ("service.server", "[[service]]\n[[service.server]]\nx = 1"),
+            ("service.server.probe", "[[service]]\n[[service.server]]\nprobe.x = 1"),
+        ] {
+            let Err(error) = toml::from_str::<Config>(wrong) else { panic!("{wrong} was accepted") };
+            // serde's text lists the keys it knows between back quotes, after the unknown one.
+            let mut known: Vec<_> = error.message().split('`').skip(3).step_by(2).collect();
+            let mut shown: Vec<_> = keys_of(table).collect();
+            known.sort_unstable();
+            shown.sort_unstable();
+            assert_eq!(shown, known, "in the table [{table}]");
+        }
+    }
+}
