@@ -1,33 +1,81 @@
 //! Builds the kernel side and leaves its object file in `OUT_DIR`, where `datapath::object` picks it up.
 
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya_build::{Package, Toolchain};
 
 /// The rustup name that `cargo xtask setup` gives to a distribution's compiler which brings a core library for BPF.
 const LINKED_TOOLCHAIN: &str = "voip-ha-bpf";
 
 fn main() -> Result<()> {
-    let linked = Command::new("rustup")
-        .args(["run", LINKED_TOOLCHAIN, "rustc", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    let toolchain = if linked {
-        // That compiler is a stable one. The only unstable feature needed is inline assembly in aya_ebpf.
-        // SAFETY: the build script has one thread.
-        unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "aya_ebpf") };
-        Toolchain::Custom(LINKED_TOOLCHAIN)
-    } else {
-        Toolchain::Nightly
-    };
+    // SAFETY: the build script has one thread.
+    unsafe { prepare_environment()? };
+    // Without rustup, aya-build takes the compiler on PATH and ignores the name.
+    let toolchain = if linked_toolchain_works() { Toolchain::Custom(LINKED_TOOLCHAIN) } else { Toolchain::Nightly };
     let package = Package {
         name: "voip-ha-ebpf",
         root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../voip-ha-ebpf"),
         no_default_features: false,
         features: &["kernel"],
     };
-    aya_build::build_ebpf([package], toolchain)
+    aya_build::build_ebpf([package], toolchain).context(
+        "cannot build the kernel side (package voip-ha-ebpf); if a compiler, rust-src or bpf-linker is missing, \
+         `cargo xtask setup` finds or installs it",
+    )
+}
+
+/// Makes the environment fit for the cargo that aya-build starts: what the user set for the user side must not reach
+/// the kernel side.
+///
+/// # Safety
+///
+/// No other thread may exist.
+unsafe fn prepare_environment() -> Result<()> {
+    let foreign = |name: &str| {
+        // aya-build itself removes RUSTC and RUSTC_WORKSPACE_WRAPPER, and sets flags, target and target directory.
+        name == "RUSTC_WRAPPER" || name.starts_with("CARGO_BUILD_RUSTC") || name.starts_with("CARGO_PROFILE_")
+    };
+    let out_dir = env::var_os("OUT_DIR").context("OUT_DIR is not set; cargo runs this script")?;
+    let set = [
+        // A stable compiler allows the unstable inline assembly of aya_ebpf, and nothing else. On nightly it is void.
+        ("RUSTC_BOOTSTRAP", "aya_ebpf".into()),
+        // aya-build turns each line that this cargo prints into a warning. Its errors are printed all the same.
+        ("CARGO_TERM_QUIET", "true".into()),
+        ("CARGO_TERM_VERBOSE", "false".into()),
+        // A build directory shared with the outer cargo is locked by it.
+        ("CARGO_BUILD_BUILD_DIR", Path::new(&out_dir).join("aya-build").into_os_string()),
+        ("PATH", path_with_cargo_bin()?),
+    ];
+    let names: Vec<_> = env::vars_os().map(|(name, _)| name).collect();
+    for name in names.into_iter().filter(|name| name.to_str().is_some_and(foreign)) {
+        // SAFETY: no other thread, by this function's contract.
+        unsafe { env::remove_var(name) };
+    }
+    for (name, value) in set {
+        // SAFETY: no other thread, by this function's contract.
+        unsafe { env::set_var(name, value) };
+    }
+    Ok(())
+}
+
+/// `cargo install` puts bpf-linker into a directory that is not on `PATH` where cargo did not come from rustup.
+fn path_with_cargo_bin() -> Result<std::ffi::OsString> {
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = cargo_home.map(|home| home.join("bin")).into_iter().chain(env::split_paths(&path));
+    env::join_paths(dirs).context("CARGO_HOME cannot be put on PATH")
+}
+
+fn linked_toolchain_works() -> bool {
+    let endian = env::var("CARGO_CFG_TARGET_ENDIAN");
+    let target = if endian.is_ok_and(|endian| endian == "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
+    let output = Command::new("rustup")
+        .args(["run", LINKED_TOOLCHAIN, "rustc", "--print", "target-libdir", "--target", target])
+        .stderr(Stdio::null())
+        .output();
+    output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim_end()).is_dir())
 }
