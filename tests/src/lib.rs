@@ -1,1 +1,12 @@
-//! The lab.
+//! The lab: namespaces with phones, a gateway, a master and a backup server, an RTP meter, a small SIP/RTP server, and the
+//! same with real Kamailio and sipp. It drives the gateway as a process, by its command line and its configuration file.
+
+pub mod netns;
+pub mod process;
+mod root;
+mod site;
+pub mod topology;
+pub mod wait;
+
+pub use root::{program, require_root};
+pub use topology::{Lab, Layout, Options};

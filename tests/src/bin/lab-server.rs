@@ -1,0 +1,3 @@
+//! The SIP and RTP server of the lab.
+
+fn main() {}
