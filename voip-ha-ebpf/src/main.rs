@@ -18,7 +18,7 @@ use crate::tables::KernelTables;
 
 /// Runs for every frame that the front or the back interface receives.
 #[xdp]
-pub fn voip_ha(ctx: XdpContext) -> u32 {
+fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     let bytes = frame.len() as u64;

@@ -1,0 +1,161 @@
+//! The real datapath: the XDP program on its interfaces, and the controller's hand on its maps.
+//!
+//! Order of every write: everything new first, then the word or the key that makes packets look at it.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use voip_ha_ebpf::abi::{
+    MAX_SIP_PORTS, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord,
+};
+
+use super::{
+    Attachment, Datapath, KernelLog, NextHop, PinDirectory, Steering, Tables, link, object,
+    places::{Place, Places},
+    word::Words,
+};
+use crate::{
+    config::{Config, Service},
+    ids::{ServerId, ServiceId},
+};
+
+/// The XDP program and its maps, held by the running controller. Dropping it detaches nothing.
+pub struct KernelDatapath {
+    /// Kept for the program's file descriptor and, if it logs, its ring buffer.
+    object: Ebpf,
+    tables: Tables,
+    words: Words,
+    places: Places,
+    /// Also keeps other controllers away.
+    directory: PinDirectory,
+}
+
+impl KernelDatapath {
+    /// Loads the program and fills the tables, taking over what an earlier controller left there: a service that stays
+    /// keeps its active server, a server that stays keeps its counters. Packets do not see the new program yet.
+    ///
+    /// # Errors
+    ///
+    /// The pinned maps have another layout, or the kernel refuses something.
+    pub fn load(config: &Config, directory: PinDirectory, kernel_log: KernelLog) -> Result<Self> {
+        let object = object::load(&directory, kernel_log)?;
+        let mut tables = Tables::open(directory.pins())?;
+        let words = Words::open(directory.pins())?;
+        let places = Places::assign(config, &mut tables, &words)?;
+        let mut datapath = Self { object, tables, words, places, directory };
+        datapath.fill(config)?;
+        Ok(datapath)
+    }
+
+    /// Puts the program on the interfaces of the configuration: from here on packets see it.
+    ///
+    /// # Errors
+    ///
+    /// An interface refuses. Those before it have the program.
+    pub fn attach(&mut self, config: &Config, ifindexes: &[u32]) -> Result<Vec<Attachment>> {
+        for &ifindex in ifindexes {
+            self.tables.devices.insert(ifindex, ifindex, None, 0).context("cannot write DEVICES")?;
+        }
+        let gateway = &config.gateway;
+        let interfaces = gateway.interfaces();
+        let pins = self.directory.pins();
+        let program = object::program(&mut self.object)?;
+        let attachments = interfaces
+            .iter()
+            .map(|interface| link::attach(program, pins, gateway, interface))
+            .collect::<Result<_>>()?;
+        link::detach_others(pins, &interfaces)?;
+        Ok(attachments)
+    }
+
+    /// The loaded object, for its log.
+    pub fn object(&mut self) -> &mut Ebpf {
+        &mut self.object
+    }
+
+    /// The maps, for reading.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The server's number in the counters.
+    pub fn number(&self, server: ServerId) -> ServerNumber {
+        self.places.servers[server.0].slot.server()
+    }
+
+    fn fill(&mut self, config: &Config) -> Result<()> {
+        for (id, _, server) in config.servers() {
+            let Place { service, slot } = self.places.servers[id.0];
+            let address = server.address.octets();
+            let entry = self.tables.slot(slot)?;
+            if entry.address != address {
+                // A number that nobody had, or one whose last owner left the configuration.
+                self.tables.clear_traffic(slot.server())?;
+                self.write_slot(slot, ServerEntry { address, ..ServerEntry::default() })?;
+            }
+            let of = &config.services[service.0];
+            let origin = OriginEntry {
+                server: slot.server().0,
+                service: self.places.services[service.0],
+                vip: of.vip.octets(),
+                ports: ports(of),
+            };
+            self.tables.origins.insert(address, origin, 0).context("cannot write ORIGINS")?;
+        }
+        for (index, service) in config.services.iter().enumerate() {
+            let entry = ServiceEntry { service: self.places.services[index], ports: ports(service) };
+            self.tables.services.insert(service.vip.octets(), entry, 0).context("cannot write SERVICES")?;
+        }
+        Ok(())
+    }
+
+    fn write_slot(&mut self, slot: Slot, entry: ServerEntry) -> Result<()> {
+        self.tables.servers.set(slot.0, entry, 0).with_context(|| format!("cannot write SERVERS[{}]", slot.0))
+    }
+
+    fn store(&self, service: ServiceId, active: Option<Slot>, draining: Option<Slot>) {
+        let index = self.places.services[service.0];
+        let epoch = self.words.load(index).epoch().wrapping_add(1);
+        self.words.store(index, SteeringWord::new(active, draining, epoch));
+    }
+}
+
+impl Datapath for KernelDatapath {
+    fn steer(&mut self, service: ServiceId, steering: Steering) -> Result<()> {
+        let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
+        self.store(service, slot(steering.active), slot(steering.draining));
+        Ok(())
+    }
+
+    fn steering(&self, service: ServiceId) -> Steering {
+        let word = self.words.load(self.places.services[service.0]);
+        let server = |slot| self.places.server_in(service, slot);
+        Steering { active: server(word.active()), draining: server(word.draining()) }
+    }
+
+    fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()> {
+        let Place { service, slot } = self.places.servers[server.0];
+        let old = self.tables.slot(slot)?;
+        let new =
+            ServerEntry { address: old.address, ifindex: hop.ifindex, next_hop: hop.destination, source: hop.source };
+        if new == old {
+            return Ok(());
+        }
+        let fresh = slot.other_bank();
+        self.write_slot(fresh, new)?;
+        self.places.servers[server.0].slot = fresh;
+        let word = self.words.load(self.places.services[service.0]);
+        let moved = |named: Option<Slot>| named.map(|named| if named == slot { fresh } else { named });
+        if word.active() == Some(slot) || word.draining() == Some(slot) {
+            self.store(service, moved(word.active()), moved(word.draining()));
+        }
+        Ok(())
+    }
+}
+
+fn ports(service: &Service) -> Ports {
+    let mut sip = [0; MAX_SIP_PORTS];
+    for (place, &port) in sip.iter_mut().zip(&service.sip_ports) {
+        *place = port;
+    }
+    Ports { sip, rtp_first: *service.rtp_ports.start(), rtp_last: *service.rtp_ports.end() }
+}

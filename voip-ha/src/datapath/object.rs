@@ -1,0 +1,58 @@
+//! The compiled kernel side, loaded with its maps taken from, or left in, the pin directory.
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::Xdp};
+
+use super::{pins::PinDirectory, tables};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha-ebpf"));
+const PROGRAM: &str = "voip_ha";
+/// Ring buffer that aya-log-ebpf adds; the only map that is not pinned.
+const LOG_RING: &str = "AYA_LOGS";
+
+/// How much the kernel side logs. Anything but `Off` costs time for every packet that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum KernelLog {
+    /// The verifier removes the logging code.
+    #[default]
+    Off,
+    /// A line for every frame that is not redirected.
+    Debug,
+}
+
+impl KernelLog {
+    /// The level as aya-log counts them.
+    const fn level(self) -> u8 {
+        match self {
+            Self::Off => 0,
+            Self::Debug => 4,
+        }
+    }
+}
+
+/// Loads the program. Maps that are pinned already are used, the others are made and pinned.
+///
+/// # Errors
+///
+/// A pinned map has another layout, or the kernel refuses something; the verifier's words are part of the error.
+pub(super) fn load(directory: &PinDirectory, kernel_log: KernelLog) -> Result<Ebpf> {
+    let pins = directory.pins();
+    tables::check_layouts(pins)?;
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(pins.directory());
+    let level = kernel_log.level();
+    loader.override_global(aya_log::LEVEL, &level, true);
+    if kernel_log == KernelLog::Off {
+        loader.map_max_entries(LOG_RING, 4096);
+    }
+    let mut object = loader.load(OBJECT).context("cannot load the kernel side")?;
+    tables::check_layouts(pins)?;
+    program(&mut object)?.load().context("the kernel refuses the XDP program")?;
+    Ok(object)
+}
+
+/// The XDP program of a loaded object.
+pub(super) fn program(object: &mut Ebpf) -> Result<&mut Xdp> {
+    let program = object.program_mut(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
+    Ok(program.try_into()?)
+}

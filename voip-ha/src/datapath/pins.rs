@@ -1,0 +1,175 @@
+//! Where maps and links are pinned, so that they outlive the controller.
+//!
+//! ```text
+//! /sys/fs/bpf/voip-ha/       pin_dir; locked by the running controller
+//!   abi-1/                   one directory for each version of the map layouts
+//!     SERVICES, SERVERS, …   the maps
+//!     link-eth0              the XDP link of an interface
+//! ```
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::{
+    fs::{FlockOperation, flock, statfs},
+    mount::{MountFlags, mount},
+};
+use voip_ha_ebpf::abi::ABI_VERSION;
+
+/// Where the BPF file system is by convention, and where it is mounted if it is not.
+const BPFFS: &str = "/sys/fs/bpf";
+/// `f_type` of a BPF file system (`BPF_FS_MAGIC` of linux/magic.h).
+const BPFFS_MAGIC: u64 = 0xcafe_4a11;
+const LINK_PREFIX: &str = "link-";
+
+/// The paths of what is pinned.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// A pin directory that exists and that no other controller uses while this value lives.
+pub struct PinDirectory {
+    pins: Pins,
+    _lock: File,
+}
+
+impl Pins {
+    /// The paths below `pin_dir`. Nothing is looked at or made.
+    pub fn new(pin_dir: &Path) -> Self {
+        Self { root: pin_dir.to_owned() }
+    }
+
+    /// The directory of this version's maps and links.
+    pub fn directory(&self) -> PathBuf {
+        self.root.join(format!("abi-{ABI_VERSION}"))
+    }
+
+    /// The pin of a map.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.directory().join(name)
+    }
+
+    /// The pin of an interface's XDP link.
+    pub fn link(&self, interface: &str) -> PathBuf {
+        self.directory().join(format!("{LINK_PREFIX}{interface}"))
+    }
+
+    /// The interfaces with a pinned link.
+    ///
+    /// # Errors
+    ///
+    /// The directory exists and cannot be read.
+    pub fn linked_interfaces(&self) -> Result<Vec<String>> {
+        let directory = self.directory();
+        let names = names_in(&directory)?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(LINK_PREFIX)).map(str::to_owned).collect())
+    }
+}
+
+impl PinDirectory {
+    /// Makes the directory, mounts the BPF file system if there is none, and takes the lock.
+    ///
+    /// # Errors
+    ///
+    /// The directory is not on a BPF file system, belongs to a running controller, or holds pins of another version.
+    pub fn open(pin_dir: &Path) -> Result<Self> {
+        mount_if_missing(pin_dir)?;
+        let pins = Pins::new(pin_dir);
+        fs::create_dir_all(pin_dir).with_context(|| format!("cannot make the pin directory {}", pin_dir.display()))?;
+        let lock = lock(pin_dir)?;
+        let own = pins.directory();
+        for name in names_in(pin_dir)? {
+            ensure!(
+                pin_dir.join(&name) == own,
+                "{} holds pins of another version ({name}, this one is abi-{ABI_VERSION}): \
+                 run `voip-ha unload` of that version first",
+                pin_dir.display()
+            );
+        }
+        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+        Ok(Self { pins, _lock: lock })
+    }
+
+    /// The paths.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+/// Takes everything off: detaches the program from its interfaces and removes the maps. Returns the names of what was
+/// removed, links first; nothing if nothing was there.
+///
+/// # Errors
+///
+/// A running controller holds the directory, or something cannot be removed.
+pub fn unload(pin_dir: &Path) -> Result<Vec<String>> {
+    if !pin_dir.exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = lock(pin_dir)?;
+    let directory = Pins::new(pin_dir).directory();
+    let mut names = names_in(&directory)?;
+    // Links first: the program must not see its maps go.
+    names.sort_by_key(|name| !name.starts_with(LINK_PREFIX));
+    for name in &names {
+        let path = directory.join(name);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    for path in [directory.as_path(), pin_dir] {
+        match fs::remove_dir(path) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(names)
+}
+
+/// The lock is on the directory itself and goes with the process, however it ends.
+fn lock(pin_dir: &Path) -> Result<File> {
+    let directory = File::open(pin_dir).with_context(|| format!("cannot open {}", pin_dir.display()))?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!("another voip-ha is running with the pin directory {}: stop it first", pin_dir.display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", pin_dir.display())),
+    }
+}
+
+fn mount_if_missing(pin_dir: &Path) -> Result<()> {
+    let existing = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let kind = statfs(existing).with_context(|| format!("cannot look at {}", existing.display()))?.f_type;
+    if kind as u64 == BPFFS_MAGIC {
+        return Ok(());
+    }
+    ensure!(
+        pin_dir.starts_with(BPFFS),
+        "gateway.pin_dir {} is not on a BPF file system: mount one there (mount -t bpf bpf DIRECTORY) or use {BPFFS}/…",
+        pin_dir.display()
+    );
+    tracing::info!("mounting the BPF file system at {BPFFS}");
+    let options = CString::new("mode=0700").expect("no zero byte");
+    mount("bpf", BPFFS, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, options.as_c_str())
+        .with_context(|| format!("cannot mount a BPF file system at {BPFFS}"))
+}
+
+fn names_in(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("cannot list {}", directory.display()))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", directory.display()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}

@@ -1,0 +1,131 @@
+//! Who gets which number in the kernel's tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use voip_ha_ebpf::abi::{Address, MAX_SERVERS, MAX_SERVICES, ServerNumber, Slot, SteeringWord};
+
+use super::{tables::Tables, word::Words};
+use crate::{
+    config::Config,
+    ids::{ServerId, ServiceId},
+};
+
+/// Where services and servers are in the kernel's tables.
+pub(super) struct Places {
+    /// Index of each service's decision word, by [`ServiceId`].
+    pub(super) services: Vec<u32>,
+    /// By [`ServerId`].
+    pub(super) servers: Vec<Place>,
+}
+
+/// Where a server is in the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The service it belongs to.
+    pub(super) service: ServiceId,
+    /// The slot with its present entry; the other bank is free for the next one.
+    pub(super) slot: Slot,
+}
+
+impl Places {
+    /// Gives every service an index and every server a slot: what it has already, or the lowest free one. Services and
+    /// servers that left the configuration are removed from the tables, and from the words that name them.
+    pub(super) fn assign(config: &Config, tables: &mut Tables, words: &Words) -> Result<Self> {
+        let held: BTreeMap<_, _> =
+            tables.services()?.into_iter().map(|(vip, entry)| (vip.octets(), entry.service)).collect();
+        let vips: Vec<_> = config.services.iter().map(|service| service.vip.octets()).collect();
+        let services = allocate(&vips, &held, MAX_SERVICES);
+        for vip in leaving(&vips, &held) {
+            tables.services.remove(&vip).context("cannot remove from SERVICES")?;
+            words.store(held[&vip], SteeringWord::default());
+        }
+
+        let held: BTreeMap<_, _> =
+            tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), entry.server)).collect();
+        let addresses: Vec<_> = config.servers().map(|(_, _, server)| server.address.octets()).collect();
+        let numbers = allocate(&addresses, &held, MAX_SERVERS);
+        for address in leaving(&addresses, &held) {
+            tables.origins.remove(&address).context("cannot remove from ORIGINS")?;
+        }
+
+        let mut places = Self { services, servers: Vec::new() };
+        for ((_, service, _), number) in config.servers().zip(numbers) {
+            let word = words.load(places.services[service.0]);
+            places.servers.push(Place { service, slot: present_slot(word, ServerNumber(number)) });
+        }
+        places.clear_strangers(words, &held, &addresses);
+        Ok(places)
+    }
+
+    /// The server in a slot, if it belongs to `service`.
+    pub(super) fn server_in(&self, service: ServiceId, slot: Option<Slot>) -> Option<ServerId> {
+        let slot = slot?;
+        self.servers.iter().position(|place| place.service == service && place.slot == slot).map(ServerId)
+    }
+
+    /// Takes servers that do not belong to a service, or did not until now, out of the service's word.
+    fn clear_strangers(&self, words: &Words, held: &BTreeMap<Address, u32>, addresses: &[Address]) {
+        let known = |service, slot| {
+            self.server_in(service, slot).filter(|server| held.contains_key(&addresses[server.0])).and(slot)
+        };
+        for (index, &word_index) in self.services.iter().enumerate() {
+            let (service, word) = (ServiceId(index), words.load(word_index));
+            let (active, draining) = (known(service, word.active()), known(service, word.draining()));
+            if (active, draining) != (word.active(), word.draining()) {
+                words.store(word_index, SteeringWord::new(active, draining, word.epoch().wrapping_add(1)));
+            }
+        }
+    }
+}
+
+/// A number below `limit` for each key: the one it holds, or the lowest that no wanted key holds.
+fn allocate(wanted: &[Address], held: &BTreeMap<Address, u32>, limit: u32) -> Vec<u32> {
+    let kept: BTreeSet<u32> = wanted.iter().filter_map(|key| held.get(key).copied()).collect();
+    let mut free = (0..limit).filter(|number| !kept.contains(number));
+    let number = |key| held.get(key).copied().or_else(|| free.next());
+    wanted.iter().map(number).collect::<Option<_>>().expect("a configuration has no more than the tables hold")
+}
+
+fn leaving(wanted: &[Address], held: &BTreeMap<Address, u32>) -> Vec<Address> {
+    held.keys().filter(|key| !wanted.contains(key)).copied().collect()
+}
+
+/// The slot that the word names for this server, or the server's first.
+fn present_slot(word: SteeringWord, number: ServerNumber) -> Slot {
+    [word.active(), word.draining()]
+        .into_iter()
+        .flatten()
+        .find(|slot| slot.server() == number)
+        .unwrap_or(number.slot(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Address = [10, 0, 0, 1];
+    const B: Address = [10, 0, 0, 2];
+    const C: Address = [10, 0, 0, 3];
+
+    #[test]
+    fn who_stays_keeps_the_number_and_who_comes_takes_the_lowest_free_one() {
+        let held = BTreeMap::from([(A, 0), (B, 2)]);
+        assert_eq!(allocate(&[C, B, A], &held, 4), [1, 2, 0]);
+    }
+
+    #[test]
+    fn the_number_of_who_left_is_free_again() {
+        let held = BTreeMap::from([(A, 0), (B, 1)]);
+        assert_eq!(allocate(&[B, C], &held, 2), [1, 0]);
+        assert_eq!(leaving(&[B, C], &held), [A]);
+    }
+
+    #[test]
+    fn a_server_is_found_in_the_bank_that_the_word_names() {
+        let number = ServerNumber(3);
+        let word = SteeringWord::new(Some(ServerNumber(1).slot(0)), Some(number.slot(1)), 7);
+        assert_eq!(present_slot(word, number), number.slot(1));
+        assert_eq!(present_slot(SteeringWord::default(), number), number.slot(0));
+    }
+}

@@ -1,0 +1,267 @@
+//! From evidence to flips: the detectors of all servers and the decisions of all services.
+//!
+//! Pure: everything that comes in is an argument of a call, and everything that must be done is its result. The
+//! [`controller`](crate::controller) feeds it and carries out what it says, in order.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    config::Config,
+    datapath::Steering,
+    decision::{Cause, Decision, Flip, Rank, Refusal, Standing, grace},
+    detector::{Detector, Evidence, Thresholds},
+    event::{FlipRecord, Happening},
+    ids::{ServerId, ServiceId},
+};
+
+/// Something that has to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Write this word into the kernel, then tell what happened. The time to flip is still to be filled in.
+    Steer(ServiceId, Steering, Happening),
+    /// Tell what happened.
+    Tell(Happening),
+}
+
+/// A service, as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// Name.
+    pub name: String,
+    /// The service's first server; the others follow.
+    first: ServerId,
+    decision: Decision,
+    /// Since when the active server is active, or when this controller found it so.
+    pub since: Instant,
+    /// Why it is active.
+    pub cause: Cause,
+    /// Whether the active server is down and no other is up.
+    pub outage: bool,
+    /// A server that may still send to clients, and until when.
+    pub draining: Option<(ServerId, Instant)>,
+}
+
+/// A server, as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct ServerState {
+    /// Name.
+    pub name: String,
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Its health.
+    pub detector: Detector,
+    /// Since when it has this health.
+    pub since: Instant,
+    /// The latest observation.
+    pub last: Option<Evidence>,
+}
+
+impl ServiceState {
+    /// The active server.
+    pub fn active(&self) -> ServerId {
+        self.server(self.decision.active())
+    }
+
+    /// The operator's choice, if one is in force.
+    pub fn choice(&self) -> Option<ServerId> {
+        self.decision.choice().map(|rank| self.server(rank))
+    }
+
+    fn server(&self, Rank(rank): Rank) -> ServerId {
+        ServerId(self.first.0 + rank)
+    }
+}
+
+/// Detectors and decisions of the whole gateway.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    services: Vec<ServiceState>,
+    servers: Vec<ServerState>,
+    switch_grace: Duration,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The service.
+    pub service: ServiceId,
+    /// The server that is to be active; `None` hands the choice back to the policy.
+    pub server: Option<ServerId>,
+    /// The operator's words.
+    pub reason: Option<String>,
+}
+
+impl Engine {
+    /// Starts with the active servers that the kernel's words name (`found`, by [`ServiceId`]), or with the masters.
+    /// Returns the words that have to be written.
+    pub fn new(config: &Config, found: &[Option<ServerId>], now: Instant) -> (Self, Vec<(ServiceId, Steering)>) {
+        let servers = config
+            .servers()
+            .map(|(_, service, server)| ServerState {
+                name: server.name.clone(),
+                service,
+                detector: Detector::new(Thresholds { fall: server.probe.fall, rise: server.probe.rise }),
+                since: now,
+                last: None,
+            })
+            .collect();
+        let mut first = 0;
+        let services = config.services.iter().zip(found).map(|(service, found)| {
+            let state = ServiceState {
+                name: service.name.clone(),
+                first: ServerId(first),
+                decision: Decision::new(config.policy.failback, found.map_or(Rank(0), |id| Rank(id.0 - first))),
+                since: now,
+                cause: if found.is_some() { Cause::Adopted } else { Cause::Start },
+                outage: false,
+                draining: None,
+            };
+            first += service.servers.len();
+            state
+        });
+        let engine = Self { services: services.collect(), servers, switch_grace: config.policy.switch_grace };
+        let words = (0..engine.services.len()).map(ServiceId).map(|service| (service, engine.steering(service)));
+        let words = words.collect();
+        (engine, words)
+    }
+
+    /// Takes in an observation about a server.
+    pub fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) -> Vec<Output> {
+        let state = &mut self.servers[server.0];
+        state.last = Some(evidence);
+        let Some(change) = state.detector.observe(&evidence) else { return Vec::new() };
+        state.since = now;
+        let service = state.service;
+        let told = Happening::Health { server: state.name.clone(), from: change.from, to: change.to, evidence };
+        let mut outputs = Vec::new();
+        let standings = self.standings(service);
+        if let Some(flip) = self.services[service.0].decision.decide(&standings, now) {
+            outputs.push(self.flipped(service, flip, Some(evidence), None, now));
+        }
+        // After the flip: nothing is more urgent than that.
+        outputs.push(Output::Tell(told));
+        outputs.extend(self.outage_change(service));
+        outputs
+    }
+
+    /// Does what is due: failbacks after their hold-down, fences after their grace.
+    pub fn tick(&mut self, now: Instant) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for service in (0..self.services.len()).map(ServiceId) {
+            let standings = self.standings(service);
+            if let Some(flip) = self.services[service.0].decision.decide(&standings, now) {
+                outputs.push(self.flipped(service, flip, None, None, now));
+            }
+            let state = &mut self.services[service.0];
+            if let Some((server, _)) = state.draining.take_if(|(_, until)| *until <= now) {
+                let told =
+                    Happening::Fenced { service: state.name.clone(), server: self.servers[server.0].name.clone() };
+                outputs.push(Output::Steer(service, self.steering(service), told));
+            }
+        }
+        outputs
+    }
+
+    /// When [`Engine::tick`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let of_service = |(index, state): (usize, &ServiceState)| {
+            let failback = state.decision.next_deadline(&self.standings(ServiceId(index)));
+            [failback, state.draining.map(|(_, until)| until)].into_iter().flatten().min()
+        };
+        self.services.iter().enumerate().filter_map(of_service).min()
+    }
+
+    /// Whether a wish would be granted.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    pub fn may(&self, wish: &Wish) -> Result<(), Refusal> {
+        let Some(server) = wish.server else { return Ok(()) };
+        self.services[wish.service.0].decision.may_choose(self.rank(server), &self.standings(wish.service))
+    }
+
+    /// Grants an operator's wish.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::may`]; nothing has changed then.
+    pub fn wish(&mut self, wish: &Wish, now: Instant) -> Result<Vec<Output>, Refusal> {
+        let standings = self.standings(wish.service);
+        let rank = wish.server.map(|server| self.rank(server));
+        let flip = self.services[wish.service.0].decision.choose(rank, &standings, now)?;
+        let mut outputs = Vec::new();
+        if let Some(flip) = flip {
+            outputs.push(self.flipped(wish.service, flip, None, wish.reason.clone(), now));
+        }
+        outputs.push(Output::Tell(Happening::Choice {
+            service: self.services[wish.service.0].name.clone(),
+            server: wish.server.map(|server| self.servers[server.0].name.clone()),
+            reason: wish.reason.clone(),
+        }));
+        outputs.extend(self.outage_change(wish.service));
+        Ok(outputs)
+    }
+
+    /// What the kernel's word of a service has to say.
+    pub fn steering(&self, service: ServiceId) -> Steering {
+        let state = &self.services[service.0];
+        Steering { active: Some(state.active()), draining: state.draining.map(|(server, _)| server) }
+    }
+
+    /// The services, by [`ServiceId`].
+    pub fn services(&self) -> &[ServiceState] {
+        &self.services
+    }
+
+    /// The servers, by [`ServerId`].
+    pub fn servers(&self) -> &[ServerState] {
+        &self.servers
+    }
+
+    fn rank(&self, server: ServerId) -> Rank {
+        Rank(server.0 - self.services[self.servers[server.0].service.0].first.0)
+    }
+
+    fn standings(&self, service: ServiceId) -> Vec<Standing> {
+        let of_service = self.servers.iter().filter(|server| server.service == service);
+        of_service.map(|server| Standing { health: server.detector.health(), since: server.since }).collect()
+    }
+
+    /// Notes a flip, and says what has to be done for it.
+    fn flipped(
+        &mut self,
+        service: ServiceId,
+        flip: Flip,
+        evidence: Option<Evidence>,
+        reason: Option<String>,
+        now: Instant,
+    ) -> Output {
+        let grace = grace(flip.cause, self.switch_grace);
+        let state = &mut self.services[service.0];
+        let (old, new) = (state.server(flip.from), state.server(flip.to));
+        state.since = now;
+        state.cause = flip.cause;
+        state.draining = grace.map(|grace| (old, now + grace));
+        let record = FlipRecord {
+            service: state.name.clone(),
+            from: self.servers[old.0].name.clone(),
+            to: self.servers[new.0].name.clone(),
+            cause: flip.cause,
+            evidence,
+            reason,
+            evidence_to_flip_us: 0.0,
+        };
+        Output::Steer(service, self.steering(service), Happening::Flip(record))
+    }
+
+    fn outage_change(&mut self, service: ServiceId) -> Option<Output> {
+        let outage = self.services[service.0].decision.is_outage(&self.standings(service));
+        let state = &mut self.services[service.0];
+        if std::mem::replace(&mut state.outage, outage) == outage {
+            return None;
+        }
+        let service = state.name.clone();
+        Some(Output::Tell(if outage { Happening::OutageBegan { service } } else { Happening::OutageEnded { service } }))
+    }
+}

@@ -1,0 +1,191 @@
+//! What happened, told to people and machines.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    decision::Cause,
+    detector::{Evidence, Health},
+};
+
+/// One thing that happened, with its place and time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up from 1 for each start of the controller.
+    pub number: u64,
+    /// Wall-clock time.
+    pub at: jiff::Timestamp,
+    /// `CLOCK_MONOTONIC` in microseconds: for differences between processes of one host.
+    pub monotonic_us: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub happening: Happening,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Happening {
+    /// The controller serves.
+    Started {
+        /// Whether the program of an earlier controller was replaced without a gap.
+        adopted: bool,
+    },
+    /// The health of a server changed.
+    Health {
+        /// Name of the server.
+        server: String,
+        /// Before.
+        from: Health,
+        /// Now.
+        to: Health,
+        /// What tipped the balance.
+        evidence: Evidence,
+    },
+    /// A service has another active server.
+    Flip(FlipRecord),
+    /// The old server's time to end what it had begun is over; it is fenced.
+    Fenced {
+        /// Name of the service.
+        service: String,
+        /// Name of the server.
+        server: String,
+    },
+    /// The active server is down, and no other is up: nothing was changed.
+    OutageBegan {
+        /// Name of the service.
+        service: String,
+    },
+    /// A server serves again.
+    OutageEnded {
+        /// Name of the service.
+        service: String,
+    },
+    /// An operator chose a server, or handed the choice back (`None`).
+    Choice {
+        /// Name of the service.
+        service: String,
+        /// Name of the server.
+        server: Option<String>,
+        /// The operator's words.
+        reason: Option<String>,
+    },
+    /// The way to a server is known, or changed.
+    NextHop {
+        /// Name of the server.
+        server: String,
+        /// Name of the interface.
+        interface: String,
+        /// Ethernet address of the next hop.
+        mac: String,
+    },
+    /// The carrier of an interface changed.
+    Carrier {
+        /// Name of the interface.
+        interface: String,
+        /// Whether it has one now.
+        up: bool,
+    },
+    /// The gateway itself came late; what was due meanwhile is not held against the servers.
+    GatewayStall {
+        /// How late, in milliseconds.
+        late_ms: u64,
+    },
+}
+
+/// The record of one flip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlipRecord {
+    /// Name of the service.
+    pub service: String,
+    /// Name of the server before.
+    pub from: String,
+    /// Name of the server now.
+    pub to: String,
+    /// Why.
+    pub cause: Cause,
+    /// What tipped the balance, for a failover.
+    pub evidence: Option<Evidence>,
+    /// The operator's words.
+    pub reason: Option<String>,
+    /// From the moment the controller had the evidence, or the operator's order, to the moment the kernel had the new
+    /// word; in microseconds.
+    pub evidence_to_flip_us: f64,
+}
+
+impl Happening {
+    /// Whether somebody should wake up for it.
+    pub fn is_alarming(&self) -> bool {
+        match self {
+            Self::OutageBegan { .. } | Self::GatewayStall { .. } => true,
+            Self::Flip(flip) => flip.cause == Cause::Failover,
+            Self::Health { to, .. } => *to == Health::Down,
+            Self::Carrier { up, .. } => !up,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { adopted: false } => write!(f, "started"),
+            Self::Started { adopted: true } => write!(f, "started, and took over from an earlier controller"),
+            Self::Health { server, from, to, evidence } => {
+                write!(f, "{server} is {to} (was {from}): {evidence}")
+            }
+            Self::Flip(flip) => flip.fmt(f),
+            Self::Fenced { service, server } => write!(f, "{service}: {server} is fenced"),
+            Self::OutageBegan { service } => write!(f, "{service}: OUTAGE, no server is up"),
+            Self::OutageEnded { service } => write!(f, "{service}: the outage is over"),
+            Self::Choice { service, server, reason } => {
+                write!(f, "{service}: the operator chose {}", server.as_deref().unwrap_or("auto"))?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::NextHop { server, interface, mac } => write!(f, "{server} is reached by {interface}, {mac}"),
+            Self::Carrier { interface, up } => {
+                write!(f, "{interface} has {} carrier", if *up { "a" } else { "no" })
+            }
+            Self::GatewayStall { late_ms } => {
+                write!(f, "the gateway itself stood still for {late_ms} ms; no server is blamed for it")
+            }
+        }
+    }
+}
+
+impl fmt::Display for FlipRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, from, to, cause, evidence, reason, evidence_to_flip_us } = self;
+        write!(f, "{service}: {to} is active (was {from}), {cause}")?;
+        if let Some(evidence) = evidence {
+            write!(f, ", {evidence}")?;
+        }
+        if let Some(reason) = reason {
+            write!(f, ", {reason}")?;
+        }
+        write!(f, "; {evidence_to_flip_us:.0} µs to flip")
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Start => "start",
+            Self::Adopted => "adopted",
+            Self::Failover => "failover",
+            Self::Failback => "failback",
+            Self::Operator => "operator",
+        })
+    }
+}
