@@ -1,9 +1,13 @@
 //! The lab: namespaces with phones, a gateway, a master and a backup server, an RTP meter, a small SIP/RTP server, and the
 //! same with real Kamailio and sipp. It drives the gateway as a process, by its command line and its configuration file.
 
+pub mod meter;
 pub mod netns;
 pub mod process;
 mod root;
+pub mod rtp;
+pub mod server;
+pub mod sip;
 mod site;
 pub mod topology;
 pub mod wait;

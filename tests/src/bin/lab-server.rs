@@ -1,3 +1,48 @@
-//! The SIP and RTP server of the lab.
+//! The lab's SIP/RTP server as a program. Prints `ready` when every socket is open and serves until it is killed.
 
-fn main() {}
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use anyhow::Result;
+use clap::Parser;
+use lab::server::{Config, Server};
+
+/// SIP over UDP (REGISTER, OPTIONS, INVITE, ACK, BYE, CANCEL) and an RTP echo on every even port of a range.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Address to listen on and to send from.
+    #[arg(long)]
+    address: Ipv4Addr,
+    /// Address in Contact headers and session descriptions [default: the address it listens on].
+    #[arg(long)]
+    advertise: Option<Ipv4Addr>,
+    #[arg(long, default_value_t = 5060)]
+    sip_port: u16,
+    /// First and last RTP port; the even ones are opened.
+    #[arg(long, default_value = "10000-10999", value_parser = ports)]
+    rtp_ports: RangeInclusive<u16>,
+    /// Name in the stamps of echoed packets, at most 15 bytes.
+    #[arg(long, default_value = "server")]
+    name: String,
+    /// Status of the answer to OPTIONS.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..700))]
+    options_status: u16,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut server = Server::open(&Config {
+        address: arguments.address,
+        advertise: arguments.advertise.unwrap_or(arguments.address),
+        sip_port: arguments.sip_port,
+        rtp_ports: arguments.rtp_ports,
+        name: arguments.name,
+        options_status: arguments.options_status,
+    })?;
+    println!("ready");
+    server.run()
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let range = text.split_once('-').and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+    range.filter(|range| !range.is_empty()).ok_or_else(|| "expected FIRST-LAST".to_owned())
+}

@@ -1,0 +1,51 @@
+//! Session descriptions (RFC 8866) of one G.711 stream.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Offers or accepts one audio stream, received at `media`.
+pub fn describe(media: SocketAddrV4) -> String {
+    let (address, port) = (media.ip(), media.port());
+    format!(
+        "v=0\r\no=lab {id} 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
+         a=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n",
+        id = fastrand::u32(..)
+    )
+}
+
+/// Where the sender of a description wants its audio, or None if it says no address and port. A `c=` line after `m=`
+/// takes precedence over one before it.
+pub fn media(description: &[u8]) -> Option<SocketAddrV4> {
+    let text = std::str::from_utf8(description).ok()?;
+    let mut port = None;
+    let mut address: Option<Ipv4Addr> = None;
+    for line in text.lines() {
+        if let Some(found) = line.strip_prefix("c=IN IP4 ") {
+            address = found.trim().parse().ok();
+        } else if let Some(audio) = line.strip_prefix("m=audio ") {
+            port = audio.split(' ').next().and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+        } else if line.starts_with("m=") && port.is_some() {
+            break;
+        }
+    }
+    Some(SocketAddrV4::new(address?, port?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_read_as_it_was_written() {
+        let address = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 10_002);
+        assert_eq!(media(describe(address).as_bytes()), Some(address));
+    }
+
+    #[test]
+    fn the_address_of_the_audio_stream_wins_and_a_refused_stream_has_none() {
+        let text = "v=0\nc=IN IP4 10.0.0.1\nm=audio 4000 RTP/AVP 0\nc=IN IP4 10.0.0.2\nm=video 5000 RTP/AVP 96\n\
+                    c=IN IP4 10.0.0.3\n";
+        assert_eq!(media(text.as_bytes()), Some("10.0.0.2:4000".parse().unwrap()));
+        assert_eq!(media(b"c=IN IP4 10.0.0.1\r\nm=audio 0 RTP/AVP 0\r\n"), None);
+        assert_eq!(media(b"m=audio 4000 RTP/AVP 0\r\n"), None);
+    }
+}
