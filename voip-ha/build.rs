@@ -1,6 +1,7 @@
 //! Builds the kernel side and leaves its object file in `OUT_DIR`, where `datapath::object` picks it up.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,35 +48,42 @@ unsafe fn prepare_environment() -> Result<()> {
         ("CARGO_TERM_VERBOSE", "false".into()),
         // A build directory shared with the outer cargo is locked by it.
         ("CARGO_BUILD_BUILD_DIR", Path::new(&out_dir).join("aya-build").into_os_string()),
-        ("PATH", path_with_cargo_bin()?),
     ];
     let names: Vec<_> = env::vars_os().map(|(name, _)| name).collect();
     for name in names.into_iter().filter(|name| name.to_str().is_some_and(foreign)) {
         // SAFETY: no other thread, by this function's contract.
         unsafe { env::remove_var(name) };
     }
-    for (name, value) in set {
+    for (name, value) in set.into_iter().chain(linker()) {
         // SAFETY: no other thread, by this function's contract.
         unsafe { env::set_var(name, value) };
     }
     Ok(())
 }
 
-/// `cargo install` puts bpf-linker into a directory that is not on `PATH` where cargo did not come from rustup.
-fn path_with_cargo_bin() -> Result<std::ffi::OsString> {
+/// The setting that names bpf-linker where `cargo install` puts it; that directory is not on `PATH` where cargo did not
+/// come from rustup.
+fn linker() -> Option<(&'static str, OsString)> {
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let cargo_home = cargo_home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = cargo_home.map(|home| home.join("bin")).into_iter().chain(env::split_paths(&path));
-    env::join_paths(dirs).context("CARGO_HOME cannot be put on PATH")
+    let cargo_home = cargo_home.or_else(|| env::home_dir().map(|home| home.join(".cargo")))?;
+    let linker = cargo_home.join("bin/bpf-linker");
+    let name = match bpf_target() {
+        "bpfeb-unknown-none" => "CARGO_TARGET_BPFEB_UNKNOWN_NONE_LINKER",
+        _ => "CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER",
+    };
+    linker.is_file().then(|| (name, linker.into_os_string()))
 }
 
 fn linked_toolchain_works() -> bool {
-    let endian = env::var("CARGO_CFG_TARGET_ENDIAN");
-    let target = if endian.is_ok_and(|endian| endian == "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
     let output = Command::new("rustup")
-        .args(["run", LINKED_TOOLCHAIN, "rustc", "--print", "target-libdir", "--target", target])
+        .args(["run", LINKED_TOOLCHAIN, "rustc", "--print", "target-libdir", "--target", bpf_target()])
         .stderr(Stdio::null())
         .output();
     output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim_end()).is_dir())
+}
+
+/// BPF has the byte order of the machine that it runs on.
+fn bpf_target() -> &'static str {
+    let endian = env::var("CARGO_CFG_TARGET_ENDIAN");
+    if endian.is_ok_and(|endian| endian == "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }

@@ -69,7 +69,7 @@ pub(crate) enum Core {
 impl Facts {
     /// Looks at the machine. Starts a few programs that only print their version; takes a fraction of a second.
     pub(crate) fn gather() -> Self {
-        let rustup = find("rustup").is_some();
+        let rustup = on_path("rustup").is_some();
         let kernel = if rustup {
             let names = [LINKED_TOOLCHAIN, "nightly"];
             names.into_iter().find_map(|name| Compiler::examine(Name::Rustup(name)))
@@ -81,12 +81,12 @@ impl Facts {
         Self {
             debian: fs::read_to_string("/etc/os-release").is_ok_and(|text| is_debian(&text)),
             root: fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0),
-            systemd: find("systemctl").is_some(),
+            systemd: on_path("systemctl").is_some(),
             rustup,
             kernel,
             debian_rustc: Compiler::examine(Name::Debian),
-            linker: find("bpf-linker").and_then(|linker| linker_llvm(&linker)),
-            missing: PROGRAMS.iter().map(|entry| entry.program).filter(|program| find(program).is_none()).collect(),
+            linker: bpf_linker().and_then(|linker| linker_llvm(&linker)),
+            missing: PROGRAMS.iter().map(|entry| entry.program).filter(|program| !installed(program)).collect(),
             formatter: host_has("cargo-fmt"),
             clippy: host_has("cargo-clippy"),
         }
@@ -158,12 +158,24 @@ fn stdout(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Finds a program in cargo's bin directory, on `PATH`, or where Debian keeps programs for root, which are not on the
-/// `PATH` of others.
-fn find(program: &str) -> Option<PathBuf> {
+/// Finds a program on `PATH`.
+fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = cargo_bin().into_iter().chain(env::split_paths(&path)).chain(["/usr/sbin".into(), "/sbin".into()]);
-    dirs.map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
+    first(program, env::split_paths(&path))
+}
+
+/// Finds a program as [`on_path`] does, or where Debian keeps programs for root, which others do not have on `PATH`.
+fn installed(program: &str) -> bool {
+    on_path(program).or_else(|| first(program, ["/usr/sbin", "/sbin"].map(PathBuf::from))).is_some()
+}
+
+/// The bpf-linker that the build takes: the one in cargo's bin directory before those on `PATH`.
+fn bpf_linker() -> Option<PathBuf> {
+    first("bpf-linker", cargo_bin()).or_else(|| on_path("bpf-linker"))
+}
+
+fn first(program: &str, dirs: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    dirs.into_iter().map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
 }
 
 fn cargo_bin() -> Option<PathBuf> {
@@ -222,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_program_that_nobody_has_is_not_found_and_a_shell_is() {
-        assert_eq!(find("voip-ha-no-such-program"), None);
-        assert!(find("sh").is_some());
+        assert!(!installed("voip-ha-no-such-program"));
+        assert!(installed("sh"));
     }
 }
