@@ -56,6 +56,7 @@ const CASES: &[Case] = &[
     // Names of keys.
     Case(2, "frnt = \"eth0\"", (2, 1, "gateway.frnt", "did you mean `front`?")),
     Case(4, "mtu = 1500", (4, 1, "gateway.mtu", "its keys are front, back, allow_generic")),
+    Case(4, "\"a\\nb\" = 1", (4, 1, "gateway.a\\nb", "is not a key of this table")),
     Case(5, "[probes]", (5, 2, "probes", "did you mean `probe`?")),
     Case(6, "interval = 20", (6, 1, "probe.interval", "did you mean `interval_ms`?")),
     Case(17, "weight = 3", (17, 1, "service[0].weight", "is not a key of this table")),
@@ -73,6 +74,8 @@ const CASES: &[Case] = &[
     Case(15, "sip_ports = 5060", (15, 13, "service[0].sip_ports", "write it like `sip_ports = [5060]`")),
     Case(15, "sip_ports = [5060, \"5061\"]", (15, 20, "service[0].sip_ports", "has an element of a wrong type")),
     Case(37, "address = \"10.0.0.3\"\nprobe = 20", (38, 9, "service[1].server[0].probe", "is a whole number")),
+    Case(29, "[service]", (29, 2, "service", "duplicate key")),
+    Case(35, "[service.server]", (35, 1, "service[1].server", "is a table; write it like `[[service.server]]`")),
     // Keys that must be there.
     Case(3, "", (1, 1, "gateway.back", "is missing; add `back = \"eth1\"`")),
     Case(13, "", (12, 1, "service[0].name", "is missing")),
@@ -101,6 +104,8 @@ const CASES: &[Case] = &[
     Case(4, "control_socket = \"run.sock\"", (4, 18, "gateway.control_socket", "start it with `/`")),
     Case(4, "control_group = \"a:b\"", (4, 17, "gateway.control_group", "cannot be the name of a group")),
     // Policy.
+    Case(9, "failback = true", (9, 12, "policy.failback", "is true or false; write it like `failback = \"manual\"`")),
+    Case(9, "failbak = \"auto\"", (9, 1, "policy.failbak", "did you mean `failback`?")),
     Case(9, "failback = \"soon\"", (9, 12, "policy.failback", "use \"manual\" or \"auto\"")),
     Case(9, "failback = \"manual\"", (10, 15, "policy.hold_down_s", "has no effect with manual failback")),
     Case(9, "", (10, 15, "policy.hold_down_s", "set failback = \"auto\" or remove this key")),

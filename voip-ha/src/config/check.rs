@@ -61,7 +61,7 @@ fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
         values::number(*ms, 0..=60_000).map(Duration::from_millis)
     });
     let automatic = automatic?.unwrap_or(false);
-    if let (Some(value), false) = (&raw.hold_down_s, automatic) {
+    if let (Some(value), false, false) = (&raw.hold_down_s, automatic, findings.is_excused("policy.failback")) {
         let message = "has no effect with manual failback; set failback = \"auto\" or remove this key";
         findings.add("policy.hold_down_s", value.span().start, message);
     }

@@ -73,7 +73,9 @@ impl<'a> Findings<'a> {
     /// Adds a mistake of `key` at byte `offset` of the text.
     pub(super) fn add(&mut self, key: &str, offset: usize, message: impl Into<String>) {
         let (line, column) = position(self.text, offset);
-        self.mistakes.push(Mistake { line, column, key: key.to_owned(), message: message.into() });
+        // A quoted key may contain anything, a new line included.
+        let key = key.escape_debug().to_string();
+        self.mistakes.push(Mistake { line, column, key, message: message.into() });
     }
 
     /// Says that `key` is not to be reported as missing, because another mistake is the reason.

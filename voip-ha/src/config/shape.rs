@@ -81,7 +81,7 @@ fn wrong_type(value: &DeValue<'_>, example: &str) -> String {
         DeValue::Boolean(_) => "is true or false".into(),
         DeValue::Datetime(_) => "is a date or time".into(),
         DeValue::Array(_) => "is a list".into(),
-        DeValue::Table(_) => "is a single table".into(),
+        DeValue::Table(_) => "is a table".into(),
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Most probes that are remembered for one server, missed ones included. At the shortest interval of 5 ms this
-/// is a third of a second.
+/// is a third of a second; a longer timeout is cut to it.
 pub const MAX_OUTSTANDING: usize = 64;
 
 /// The probes of one server that wait for an answer, and missed ones whose answer may still come.
@@ -99,6 +99,13 @@ impl Outstanding {
         misses.into_iter()
     }
 
+    /// Gives every probe that still waits `by` more time: the gateway itself stood still and may have missed the answers.
+    pub fn postpone(&mut self, by: Duration) {
+        for probe in self.probes.iter_mut().filter(|probe| !probe.missed) {
+            probe.deadline += by;
+        }
+    }
+
     /// When [`Outstanding::expired`] next has something to give; `None` if no probe waits.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.probes.iter().filter(|probe| !probe.missed).map(|probe| probe.deadline).min()
@@ -168,6 +175,15 @@ mod tests {
         let late = Reply::Late { rtt: ms(80), missed: false };
         assert_eq!(table.answered("branch-a", "call-a", start + ms(80)), Some(late));
         assert_eq!(table.expired(start + ms(80)).count(), 0);
+    }
+
+    #[test]
+    fn a_probe_that_waited_while_the_gateway_stood_still_gets_as_much_time_again() {
+        let (mut table, start) = (Outstanding::default(), Instant::now());
+        assert_eq!(sent(&mut table, "a", start, ms(15)), None);
+        table.postpone(ms(80));
+        assert_eq!(table.expired(start + ms(94)).count(), 0);
+        assert_eq!(table.answered("branch-a", "call-a", start + ms(94)), Some(Reply::InTime { rtt: ms(94) }));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The request URI is `sip:ADDRESS:PORT` without a user part, the server's own address: Kamailio's usual `uri==myself`
 //! test, Asterisk and FreeSWITCH then answer it themselves. Max-Forwards is the usual 70 and not 0. With 0 a
-//! proxy would refuse the probe with 483 before its script sees it, and an operator's 503 for overload or maintenance
+//! proxy refuses the probe with 483 in the first lines of its script, and a 503 for overload or maintenance further down
 //! would never be heard.
 
 mod answer;

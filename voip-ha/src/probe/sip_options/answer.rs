@@ -147,11 +147,11 @@ impl Fields {
             rest = &rest[at + 2..];
             let line = &rest[..find(rest, b"\r\n").unwrap_or(rest.len())];
             let colon = line.iter().position(|byte| *byte == b':').ok_or(AnswerError::NoHeader)?;
-            let name = line[..colon].trim_ascii_end();
+            let name = without_blanks(&line[..colon]);
             if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
                 return Err(AnswerError::NoHeader);
             }
-            fields.note(name, line[colon + 1..].trim_ascii())?;
+            fields.note(name, without_blanks(&line[colon + 1..]))?;
         }
         Ok(fields)
     }
@@ -220,6 +220,14 @@ fn is_token(byte: u8) -> bool {
 /// `host`, `hostport` and `token`: also the colons and brackets of addresses.
 fn is_host_or_token(byte: u8) -> bool {
     is_token(byte) || b":[]".contains(&byte)
+}
+
+/// Without the spaces and tabs at its ends. A lone CR or LF is not white space but garbage.
+fn without_blanks(bytes: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    &bytes[start..end]
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

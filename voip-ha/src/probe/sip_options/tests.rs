@@ -195,6 +195,8 @@ fn each_header_must_be_there_once_and_be_whole() {
         ("SIP/2.0/UDP 10.0.0.1:40001", "SIP/2.0/UDP", Garbled("Via")),
         ("fedcba9876543210@voip-ha", "", Garbled("Call-ID")),
         ("fedcba9876543210@voip-ha", "fedcba9876543210@voip-hä", Garbled("Call-ID")),
+        ("fedcba9876543210@voip-ha", "fedcba9876543210@voip-ha\n", Garbled("Call-ID")),
+        ("Via:", "Via\n:", NoHeader),
         ("7 OPTIONS", "OPTIONS", Garbled("CSeq")),
         ("7 OPTIONS", "7", Garbled("CSeq")),
         ("7 OPTIONS", "+7 OPTIONS", Garbled("CSeq")),
@@ -261,6 +263,7 @@ proptest! {
         let mut datagram = KAMAILIO.as_bytes().to_vec();
         datagram[KAMAILIO.find(field).unwrap() + at.index(field.len())] ^= flip;
         let answer = read_answer(&datagram);
-        prop_assert!(answer.is_err() || answer.as_ref().is_ok_and(|a| a.branch != BRANCH || a.call_id != CALL_ID), "{answer:?}");
+        let matches = answer.as_ref().is_ok_and(|answer| answer.branch == BRANCH && answer.call_id == CALL_ID);
+        prop_assert!(!matches, "{answer:?}");
     }
 }
