@@ -3,6 +3,7 @@
 
 pub mod meter;
 pub mod netns;
+pub mod phone;
 pub mod process;
 mod root;
 pub mod rtp;
