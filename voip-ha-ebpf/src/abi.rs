@@ -176,14 +176,22 @@ pub struct ServerEntry {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct OriginEntry {
-    /// Number of the server ([`ServerNumber`]).
-    pub server: u32,
+    /// The [`Slot`] with the server's present entry. The packet path only wants to know whose it is.
+    pub slot: u32,
     /// Index of the service's word in the map `STEERING`.
     pub service: u32,
     /// The VIP that clients know the server by.
     pub vip: Address,
     /// The service's ports.
     pub ports: Ports,
+}
+
+impl OriginEntry {
+    /// Whose entry this is.
+    #[inline(always)]
+    pub const fn server(&self) -> ServerNumber {
+        Slot(self.slot).server()
+    }
 }
 
 /// Value of the per-CPU map `COUNTERS`, whose index comes from [`counter_index`].

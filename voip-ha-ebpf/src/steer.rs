@@ -131,7 +131,7 @@ pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
     if let Some(origin) = tables.origin(&network.source) {
         return match packet::datagram(frame, &network) {
             Ok(datagram) => towards_client(&network, &datagram, origin, tables),
-            Err(why) => Verdict::unreadable(Some(ServerNumber(origin.server)), why),
+            Err(why) => Verdict::unreadable(Some(origin.server()), why),
         };
     }
     Verdict::pass(Outcome::NotService)
@@ -163,7 +163,7 @@ fn towards_server(network: &Network, datagram: &Datagram, service: &ServiceEntry
 
 #[inline(always)]
 fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
-    let number = ServerNumber(origin.server);
+    let number = origin.server();
     let server = Some(number);
     let class = origin.ports.class(datagram.source_port);
     if class == Class::Other {

@@ -17,12 +17,20 @@ use std::time::Duration;
 
 pub use findings::{ConfigError, Mistake};
 
+use voip_ha_ebpf::abi;
+
 /// Most services of one gateway.
-pub const MAX_SERVICES: usize = 16;
+pub const MAX_SERVICES: usize = abi::MAX_SERVICES as usize;
+/// Most servers of all services together.
+pub const MAX_SERVERS: usize = abi::MAX_SERVERS as usize;
 /// Most servers of one service.
 pub const MAX_SERVERS_PER_SERVICE: usize = 8;
 /// Most SIP ports of one service.
-pub const MAX_SIP_PORTS: usize = 4;
+pub const MAX_SIP_PORTS: usize = abi::MAX_SIP_PORTS;
+/// Where maps and links are pinned if the file does not say.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/voip-ha";
+/// Where the control socket is if the file does not say.
+pub const DEFAULT_CONTROL_SOCKET: &str = "/run/voip-ha/control.sock";
 
 /// The server name that means "let the policy decide" in `voip-ha switch auto`; no server may have it.
 pub const RESERVED_SERVER_NAME: &str = "auto";

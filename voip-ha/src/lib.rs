@@ -3,11 +3,21 @@
 //! Failure information flows one way: [`probe`]s give evidence, the [`detector`] makes it health, the [`decision`]
 //! makes that an active server, and the [`controller`] writes it into the [`datapath`].
 
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod controller;
 pub mod datapath;
 pub mod decision;
 pub mod detector;
 pub mod engine;
 pub mod event;
+pub mod gateway;
 pub mod ids;
-// pub mod probe;
+pub mod journal;
+pub mod network;
+pub mod nexthop;
+pub mod plan;
+pub mod probe;
+pub mod status;
+pub mod sysctl;

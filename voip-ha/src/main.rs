@@ -1,3 +1,7 @@
 //! The `voip-ha` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    voip_ha::cli::main()
+}

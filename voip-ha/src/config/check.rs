@@ -11,8 +11,8 @@ use super::findings::Findings;
 use super::raw;
 use super::values;
 use super::{
-    Config, Failback, Forwarding, Gateway, MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Probe, Server,
-    Service,
+    Config, DEFAULT_CONTROL_SOCKET, DEFAULT_PIN_DIR, Failback, Forwarding, Gateway, MAX_SERVERS,
+    MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Probe, Server, Service,
 };
 
 const LONGEST_HOLD_DOWN_S: i64 = 24 * 60 * 60;
@@ -42,8 +42,8 @@ fn gateway(table: &Spanned<raw::Gateway>, findings: &mut Findings<'_>) -> Option
         front: front?,
         back: back?,
         allow_generic: raw.allow_generic.unwrap_or(false),
-        pin_dir: pin_dir?.unwrap_or_else(|| "/sys/fs/bpf/voip-ha".into()),
-        control_socket: control_socket?.unwrap_or_else(|| "/run/voip-ha/control.sock".into()),
+        pin_dir: pin_dir?.unwrap_or_else(|| DEFAULT_PIN_DIR.into()),
+        control_socket: control_socket?.unwrap_or_else(|| DEFAULT_CONTROL_SOCKET.into()),
         control_group: control_group?,
     })
 }
@@ -129,9 +129,23 @@ struct Services<'f, 'a> {
 impl Services<'_, '_> {
     fn all(&mut self, raw: &[Spanned<raw::Service>]) -> Option<Vec<Service>> {
         count("service", raw, 0, MAX_SERVICES, self.findings)?;
+        self.count_all_servers(raw);
         let services: Vec<_> =
             raw.iter().enumerate().map(|(i, table)| self.service(&format!("service[{i}]"), table)).collect();
         services.into_iter().collect()
+    }
+
+    /// Reports the service whose servers are more than one gateway can have.
+    fn count_all_servers(&mut self, raw: &[Spanned<raw::Service>]) {
+        let mut total = 0;
+        for (i, table) in raw.iter().enumerate() {
+            let before = total;
+            total += table.get_ref().server.as_ref().map_or(0, Vec::len);
+            if before <= MAX_SERVERS && total > MAX_SERVERS {
+                let message = format!("a gateway has at most {MAX_SERVERS} servers over all services; remove some");
+                self.findings.add(&format!("service[{i}].server"), table.span().start, message);
+            }
+        }
     }
 
     fn service(&mut self, path: &str, table: &Spanned<raw::Service>) -> Option<Service> {

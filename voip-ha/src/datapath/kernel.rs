@@ -5,7 +5,7 @@
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use voip_ha_ebpf::abi::{
-    MAX_SIP_PORTS, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord,
+    Address, MAX_SIP_PORTS, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord,
 };
 
 use super::{
@@ -93,13 +93,15 @@ impl KernelDatapath {
                 self.write_slot(slot, ServerEntry { address, ..ServerEntry::default() })?;
             }
             let of = &config.services[service.0];
-            let origin = OriginEntry {
-                server: slot.server().0,
-                service: self.places.services[service.0],
-                vip: of.vip.octets(),
-                ports: ports(of),
-            };
-            self.tables.origins.insert(address, origin, 0).context("cannot write ORIGINS")?;
+            self.write_origin(
+                address,
+                OriginEntry {
+                    slot: slot.0,
+                    service: self.places.services[service.0],
+                    vip: of.vip.octets(),
+                    ports: ports(of),
+                },
+            )?;
         }
         for (index, service) in config.services.iter().enumerate() {
             let entry = ServiceEntry { service: self.places.services[index], ports: ports(service) };
@@ -110,6 +112,10 @@ impl KernelDatapath {
 
     fn write_slot(&mut self, slot: Slot, entry: ServerEntry) -> Result<()> {
         self.tables.servers.set(slot.0, entry, 0).with_context(|| format!("cannot write SERVERS[{}]", slot.0))
+    }
+
+    fn write_origin(&mut self, address: Address, entry: OriginEntry) -> Result<()> {
+        self.tables.origins.insert(address, entry, 0).context("cannot write ORIGINS")
     }
 
     fn store(&self, service: ServiceId, active: Option<Slot>, draining: Option<Slot>) {
@@ -141,7 +147,9 @@ impl Datapath for KernelDatapath {
             return Ok(());
         }
         let fresh = slot.other_bank();
+        let origin = self.tables.origins.get(&old.address, 0).context("cannot read ORIGINS")?;
         self.write_slot(fresh, new)?;
+        self.write_origin(old.address, OriginEntry { slot: fresh.0, ..origin })?;
         self.places.servers[server.0].slot = fresh;
         let word = self.words.load(self.places.services[service.0]);
         let moved = |named: Option<Slot>| named.map(|named| if named == slot { fresh } else { named });

@@ -42,31 +42,33 @@ impl Places {
         }
 
         let held: BTreeMap<_, _> =
-            tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), entry.server)).collect();
+            tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), Slot(entry.slot))).collect();
         let addresses: Vec<_> = config.servers().map(|(_, _, server)| server.address.octets()).collect();
-        let numbers = allocate(&addresses, &held, MAX_SERVERS);
+        let numbers = held.iter().map(|(address, slot)| (*address, slot.server().0)).collect();
+        let numbers = allocate(&addresses, &numbers, MAX_SERVERS);
         for address in leaving(&addresses, &held) {
             tables.origins.remove(&address).context("cannot remove from ORIGINS")?;
         }
 
         let mut places = Self { services, servers: Vec::new() };
-        for ((_, service, _), number) in config.servers().zip(numbers) {
-            let word = words.load(places.services[service.0]);
-            places.servers.push(Place { service, slot: present_slot(word, ServerNumber(number)) });
+        for ((_, service, server), number) in config.servers().zip(numbers) {
+            let present = held.get(&server.address.octets()).copied();
+            places.servers.push(Place { service, slot: present.unwrap_or(ServerNumber(number).slot(0)) });
         }
         places.clear_strangers(words, &held, &addresses);
         Ok(places)
     }
 
-    /// The server in a slot, if it belongs to `service`.
+    /// The server that a slot belongs to, in either bank, if it is one of `service`.
     pub(super) fn server_in(&self, service: ServiceId, slot: Option<Slot>) -> Option<ServerId> {
-        let slot = slot?;
-        self.servers.iter().position(|place| place.service == service && place.slot == slot).map(ServerId)
+        let number = slot?.server();
+        let is_it = |place: &Place| place.service == service && place.slot.server() == number;
+        self.servers.iter().position(is_it).map(ServerId)
     }
 
     /// Takes servers that do not belong to a service, or did not until now, out of the service's word.
-    fn clear_strangers(&self, words: &Words, held: &BTreeMap<Address, u32>, addresses: &[Address]) {
-        let known = |service, slot| {
+    fn clear_strangers(&self, words: &Words, held: &BTreeMap<Address, Slot>, addresses: &[Address]) {
+        let known = |service, slot: Option<Slot>| {
             self.server_in(service, slot).filter(|server| held.contains_key(&addresses[server.0])).and(slot)
         };
         for (index, &word_index) in self.services.iter().enumerate() {
@@ -87,17 +89,8 @@ fn allocate(wanted: &[Address], held: &BTreeMap<Address, u32>, limit: u32) -> Ve
     wanted.iter().map(number).collect::<Option<_>>().expect("a configuration has no more than the tables hold")
 }
 
-fn leaving(wanted: &[Address], held: &BTreeMap<Address, u32>) -> Vec<Address> {
+fn leaving<T>(wanted: &[Address], held: &BTreeMap<Address, T>) -> Vec<Address> {
     held.keys().filter(|key| !wanted.contains(key)).copied().collect()
-}
-
-/// The slot that the word names for this server, or the server's first.
-fn present_slot(word: SteeringWord, number: ServerNumber) -> Slot {
-    [word.active(), word.draining()]
-        .into_iter()
-        .flatten()
-        .find(|slot| slot.server() == number)
-        .unwrap_or(number.slot(0))
 }
 
 #[cfg(test)]
@@ -119,13 +112,5 @@ mod tests {
         let held = BTreeMap::from([(A, 0), (B, 1)]);
         assert_eq!(allocate(&[B, C], &held, 2), [1, 0]);
         assert_eq!(leaving(&[B, C], &held), [A]);
-    }
-
-    #[test]
-    fn a_server_is_found_in_the_bank_that_the_word_names() {
-        let number = ServerNumber(3);
-        let word = SteeringWord::new(Some(ServerNumber(1).slot(0)), Some(number.slot(1)), 7);
-        assert_eq!(present_slot(word, number), number.slot(1));
-        assert_eq!(present_slot(SteeringWord::default(), number), number.slot(0));
     }
 }

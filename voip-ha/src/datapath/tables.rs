@@ -148,7 +148,7 @@ impl Tables {
     /// The map cannot be read.
     pub fn origins(&self) -> Result<Vec<(Ipv4Addr, OriginEntry)>> {
         let mut entries = self.origins.iter().collect::<Result<Vec<_>, _>>().context("cannot read ORIGINS")?;
-        entries.sort_by_key(|(_, entry)| entry.server);
+        entries.sort_by_key(|(_, entry)| entry.slot);
         Ok(entries.into_iter().map(|(address, entry)| (address.into(), entry)).collect())
     }
 

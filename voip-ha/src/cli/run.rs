@@ -1,0 +1,34 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, check};
+use crate::{datapath::KernelLog, gateway};
+
+/// Run the gateway in the foreground.
+///
+/// SIGTERM and SIGINT end it and leave packets going as they last did. So does a crash. `voip-ha unload` takes the
+/// program off.
+#[derive(Args)]
+pub(super) struct Run {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// What the kernel side logs; anything but off costs time for every packet that is logged
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    kernel_log: KernelLog,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = check::load(&self.config)?;
+        let level = if self.kernel_log == KernelLog::Off { "info" } else { "info,voip_ha_ebpf=debug" };
+        let filter = EnvFilter::try_from_env("VOIP_HA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        if !rustix::process::geteuid().is_root() {
+            return Err(Failure::BadInput("`voip-ha run` needs root: it loads a program into the kernel".to_owned()));
+        }
+        Ok(gateway::run(config, self.kernel_log)?)
+    }
+}

@@ -1,0 +1,95 @@
+//! The command line's side of the control socket.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use super::{Answer, Command, PROTOCOL, Request};
+
+/// A conversation with the daemon.
+pub struct Client {
+    reader: BufReader<UnixStream>,
+}
+
+/// Why a conversation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody serves the socket.
+    #[error("no daemon answers at {path}: start `voip-ha run`, or name its socket with --socket")]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket may not be opened.
+    #[error("{path} may not be opened: root, or the group of the socket (gateway.control_group), may")]
+    Forbidden {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The daemon went away, or what it said cannot be read.
+    #[error("the daemon's answer: {0}")]
+    Broken(#[from] io::Error),
+    /// The daemon says no.
+    #[error("{0}")]
+    Refused(String),
+    /// The daemon does not understand this version.
+    #[error("{0}; are the command and the daemon of the same version?")]
+    Invalid(String),
+}
+
+impl Client {
+    /// Connects to the daemon.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotRunning`] or [`ClientError::Forbidden`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        match UnixStream::connect(path) {
+            Ok(stream) => Ok(Self { reader: BufReader::new(stream) }),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ClientError::Forbidden { path: path.to_owned() })
+            }
+            Err(_) => Err(ClientError::NotRunning { path: path.to_owned() }),
+        }
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Broken`].
+    pub fn send(&mut self, command: Command) -> Result<(), ClientError> {
+        let mut line = serde_json::to_vec(&Request { protocol: PROTOCOL, command }).map_err(io::Error::other)?;
+        line.push(b'\n');
+        Ok(self.reader.get_mut().write_all(&line)?)
+    }
+
+    /// The next answer; `None` if the daemon has no more to say.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Broken`], [`ClientError::Refused`] or [`ClientError::Invalid`].
+    pub fn next_answer(&mut self) -> Result<Option<Answer>, ClientError> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        match serde_json::from_str(&line).map_err(io::Error::other)? {
+            Answer::Refused(why) => Err(ClientError::Refused(why)),
+            Answer::Invalid(why) => Err(ClientError::Invalid(why)),
+            answer => Ok(Some(answer)),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::next_answer`].
+    pub fn ask(&mut self, command: Command) -> Result<Answer, ClientError> {
+        self.send(command)?;
+        self.next_answer()?.ok_or_else(|| ClientError::Broken(io::ErrorKind::UnexpectedEof.into()))
+    }
+}

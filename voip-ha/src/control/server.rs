@@ -1,0 +1,157 @@
+//! The daemon's side of the control socket.
+
+use std::{
+    fs, io,
+    os::unix::fs::{PermissionsExt as _, chown},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
+    sync::broadcast::error::RecvError,
+};
+
+use super::{Answer, Command, PROTOCOL, Request};
+use crate::{
+    config::Gateway,
+    controller::{Order, Orders},
+    gateway::Observer,
+};
+
+/// Longer than any request.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// Opens the socket and serves it until the task is dropped.
+///
+/// # Errors
+///
+/// The socket cannot be made, or another daemon serves it.
+pub fn serve(gateway: &Gateway, orders: Orders, observer: Arc<Observer>) -> Result<impl Future<Output = ()> + use<>> {
+    let listener = listen(gateway)?;
+    Ok(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (orders, observer) = (orders.clone(), Arc::clone(&observer));
+                    tokio::spawn(async move {
+                        if let Err(error) = converse(stream, orders, observer).await {
+                            tracing::debug!(%error, "a client of the control socket");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}
+
+fn listen(gateway: &Gateway) -> Result<UnixListener> {
+    let path = &gateway.control_socket;
+    let name = path.display();
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("another daemon serves {name}: stop it first, or set another gateway.control_socket");
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {name}"));
+        }
+        _ => {}
+    }
+    // Nobody may connect before mode and group are right.
+    let before = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot make {name}"));
+    rustix::process::umask(before);
+    let listener = listener?;
+    if let Some(group) = &gateway.control_group {
+        chown(path, None, Some(group_id(group)?)).with_context(|| format!("cannot give {name} to group {group}"))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("cannot set the mode of {name}"))?;
+    Ok(listener)
+}
+
+fn group_id(name: &str) -> Result<u32> {
+    let groups = fs::read_to_string("/etc/group").context("cannot read /etc/group")?;
+    let group = groups.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name);
+    let id = group.and_then(|fields| fields.get(2)?.parse().ok());
+    id.with_context(|| format!("gateway.control_group: there is no group {name}; make it with `groupadd {name}`"))
+}
+
+async fn converse(stream: UnixStream, orders: Orders, observer: Arc<Observer>) -> Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(tokio::io::AsyncReadExt::take(reader, LONGEST_REQUEST));
+    let mut line = String::new();
+    while reader.read_line(&mut line).await? > 0 {
+        match understand(&line) {
+            Ok(Command::Events { follow }) => return events(&mut writer, &orders, follow).await,
+            Ok(command) => reply(&mut writer, &answer(command, &orders, &observer).await).await?,
+            Err(why) => reply(&mut writer, &Answer::Invalid(why)).await?,
+        }
+        line.clear();
+        reader.get_mut().set_limit(LONGEST_REQUEST);
+    }
+    Ok(())
+}
+
+fn understand(line: &str) -> Result<Command, String> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        protocol: u32,
+    }
+    // The version first: another version may well have other commands.
+    let Version { protocol } = serde_json::from_str(line).map_err(|error| format!("no request: {error}"))?;
+    if protocol != PROTOCOL {
+        return Err(format!("the daemon speaks protocol {PROTOCOL}, the request is of protocol {protocol}"));
+    }
+    let request: Request = serde_json::from_str(line).map_err(|error| format!("unknown request: {error}"))?;
+    Ok(request.command)
+}
+
+async fn answer(command: Command, orders: &Orders, observer: &Observer) -> Answer {
+    let answer = match command {
+        Command::Status => observer.status(orders).await.map(|status| Answer::Status(Box::new(status))),
+        Command::Plan => orders.ask(Order::Plan).await.map(Answer::Plan),
+        Command::Switch(request) => {
+            orders.ask(|sender| Order::Switch(request, sender)).await.map(|outcome| match outcome {
+                Ok(outcomes) => Answer::Switched(outcomes),
+                Err(why) => Answer::Refused(why),
+            })
+        }
+        Command::Events { .. } => None,
+    };
+    answer.unwrap_or_else(|| Answer::Refused("the controller has ended".to_owned()))
+}
+
+async fn events(writer: &mut OwnedWriteHalf, orders: &Orders, follow: bool) -> Result<()> {
+    let Some((latest, mut following)) = orders.ask(Order::Events).await else { return Ok(()) };
+    for event in latest {
+        reply(writer, &Answer::Event(event)).await?;
+    }
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        match following.recv().await {
+            Ok(event) => reply(writer, &Answer::Event(event)).await?,
+            Err(RecvError::Lagged(missed)) => {
+                let why = format!("{missed} events are missing here: the reader was too slow");
+                reply(writer, &Answer::Refused(why)).await?;
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+async fn reply(writer: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
+    line.push(b'\n');
+    Ok(writer.write_all(&line).await?)
+}

@@ -1,0 +1,279 @@
+//! The one loop that reads the clock: it sends the probes, feeds what comes back to the [`engine`](crate::engine), and
+//! carries out what the engine says. Everything that talks to people runs in another thread.
+
+mod prober;
+mod report;
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use tokio::sync::{
+    broadcast,
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot,
+};
+
+use self::prober::Prober;
+use crate::{
+    config::Config,
+    control::{SwitchOutcome, SwitchRequest},
+    datapath::{Datapath, NextHop},
+    detector::Evidence,
+    engine::{Engine, Output, Wish},
+    event::{Event, Happening},
+    ids::ServerId,
+    journal::Journal,
+    nexthop::News,
+    plan::Plan,
+    status::{ServiceStatus, mac_text},
+};
+
+/// A timer that is this late is the gateway's own fault: whatever was due meanwhile gets as much time again.
+const STALL: Duration = Duration::from_millis(8);
+
+/// What the other threads ask the controller.
+#[derive(Debug)]
+pub enum Order {
+    /// The state of the services. Traffic is not filled in.
+    Status(oneshot::Sender<(Vec<ServiceStatus>, u64)>),
+    /// What the kernel's tables should hold.
+    Plan(oneshot::Sender<Plan>),
+    /// Make a server active; the answer, or why not.
+    Switch(SwitchRequest, oneshot::Sender<Result<Vec<SwitchOutcome>, String>>),
+    /// What happened, and what happens next.
+    Events(oneshot::Sender<(Vec<Event>, broadcast::Receiver<Event>)>),
+}
+
+/// What is known about the way to a server.
+#[derive(Clone, Debug, Default)]
+struct Way {
+    known: Option<(NextHop, String)>,
+    missing: Option<String>,
+}
+
+/// The controller of one gateway.
+pub struct Controller<D> {
+    config: Config,
+    engine: Engine,
+    datapath: D,
+    probers: Vec<Prober>,
+    ways: Vec<Way>,
+    journal: Journal,
+    stalls: u64,
+}
+
+/// The other threads' ends of the channels to a controller.
+#[derive(Clone, Debug)]
+pub struct Orders(UnboundedSender<Order>);
+
+/// What woke the loop.
+enum Wake {
+    Probe(ServerId, Evidence),
+    News(Option<News>),
+    Order(Option<Order>),
+    Timer,
+}
+
+impl Orders {
+    /// A channel for orders.
+    pub fn channel() -> (Self, UnboundedReceiver<Order>) {
+        let (sender, receiver) = unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Gives an order and waits for the answer. `None` if the controller has ended.
+    pub async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(order(sender)).ok()?;
+        receiver.await.ok()
+    }
+}
+
+impl<D: Datapath> Controller<D> {
+    /// A controller that goes on with what the datapath does already, or starts with the masters.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not take the decision words.
+    pub fn new(config: Config, mut datapath: D, adopted: bool) -> Result<Self> {
+        let now = Instant::now();
+        let services = (0..config.services.len()).map(crate::ids::ServiceId);
+        let found: Vec<_> = services.map(|service| datapath.steering(service).active).collect();
+        let (engine, words) = Engine::new(&config, &found, now);
+        for (service, steering) in words {
+            datapath.steer(service, steering)?;
+        }
+        let probers: Vec<_> = config.servers().map(|(id, _, server)| Prober::new(id, server, now)).collect();
+        let ways = vec![Way::default(); probers.len()];
+        let mut journal = Journal::new();
+        journal.note(Happening::Started { adopted });
+        Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0 })
+    }
+
+    /// Runs until the sender of orders is gone.
+    pub async fn run(mut self, mut orders: UnboundedReceiver<Order>, mut news: UnboundedReceiver<News>) {
+        loop {
+            let deadline = self.next_deadline();
+            // Biased: what has arrived is taken in before a timer judges what has not.
+            let wake = tokio::select! {
+                biased;
+                (server, evidence) = poll_fn(|context| poll_probers(&mut self.probers, context)) => {
+                    Wake::Probe(server, evidence)
+                }
+                news = news.recv(), if !news.is_closed() || !news.is_empty() => Wake::News(news),
+                order = orders.recv() => Wake::Order(order),
+                () = tokio::time::sleep_until(deadline.into()) => Wake::Timer,
+            };
+            let now = Instant::now();
+            match wake {
+                Wake::Probe(server, evidence) => self.observe(server, evidence, now),
+                Wake::News(Some(news)) => self.heed(news, now),
+                Wake::News(None) => tracing::warn!("the network is no longer followed: next hops stay as they are"),
+                Wake::Order(Some(order)) => self.obey(order, now),
+                Wake::Order(None) => return,
+                Wake::Timer => self.tick(deadline, now),
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let probers = self.probers.iter().map(Prober::next_deadline);
+        // There is at least one server, and so one prober.
+        probers.chain(self.engine.next_deadline()).min().unwrap_or_else(Instant::now)
+    }
+
+    fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) {
+        let outputs = self.engine.observe(server, evidence, now);
+        self.carry_out(outputs, now);
+    }
+
+    fn tick(&mut self, due: Instant, now: Instant) {
+        let late = now.saturating_duration_since(due);
+        if late >= STALL {
+            self.stalls += 1;
+            self.journal.note(Happening::GatewayStall { late_ms: late.as_millis() as u64 });
+            for prober in &mut self.probers {
+                prober.forgive(late);
+            }
+        }
+        for index in 0..self.probers.len() {
+            let evidence = self.probers[index].tick(now);
+            for evidence in evidence {
+                self.observe(ServerId(index), evidence, now);
+            }
+        }
+        let outputs = self.engine.tick(now);
+        self.carry_out(outputs, now);
+    }
+
+    /// The one place where a decision becomes an action.
+    fn carry_out(&mut self, outputs: Vec<Output>, received: Instant) {
+        for output in outputs {
+            match output {
+                Output::Steer(service, steering, mut happening) => {
+                    if let Err(error) = self.datapath.steer(service, steering) {
+                        tracing::error!("the kernel did not take a decision: {error:#}");
+                        continue;
+                    }
+                    if let Happening::Flip(flip) = &mut happening {
+                        flip.evidence_to_flip_us = received.elapsed().as_secs_f64() * 1e6;
+                    }
+                    self.journal.note(happening);
+                }
+                Output::Tell(happening) => self.journal.note(happening),
+            }
+        }
+    }
+
+    fn heed(&mut self, news: News, now: Instant) {
+        match news {
+            News::Way { server, hop, interface } => {
+                if let Err(error) = self.datapath.set_next_hop(server, hop) {
+                    tracing::error!("the kernel did not take a next hop: {error:#}");
+                    return;
+                }
+                let name = self.engine.servers()[server.0].name.clone();
+                let mac = mac_text(hop.destination);
+                self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
+                self.ways[server.0] = Way { known: Some((hop, interface)), missing: None };
+            }
+            News::NoWay { server, why } => {
+                tracing::warn!("no way to {}: {why}", self.engine.servers()[server.0].name);
+                self.ways[server.0].missing = Some(why);
+            }
+            News::Carrier { interface, up, servers } => {
+                // The servers first: telling people takes time.
+                for server in servers.into_iter().filter(|_| !up) {
+                    self.observe(server, Evidence::NoCarrier, now);
+                }
+                self.journal.note(Happening::Carrier { interface, up });
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order, now: Instant) {
+        // Whoever asked may be gone by now; that is no error.
+        match order {
+            Order::Status(answer) => drop(answer.send((self.service_status(now), self.stalls))),
+            Order::Plan(answer) => drop(answer.send(self.plan())),
+            Order::Switch(request, answer) => drop(answer.send(self.switch(&request, now))),
+            Order::Events(answer) => drop(answer.send(self.journal.read())),
+        }
+    }
+
+    fn switch(&mut self, request: &SwitchRequest, now: Instant) -> Result<Vec<SwitchOutcome>, String> {
+        let wishes = self.wishes(request)?;
+        for wish in &wishes {
+            self.engine.may(wish).map_err(|why| format!("{} is not switched to: {why}", request.server))?;
+        }
+        let mut outcomes = Vec::new();
+        for wish in wishes {
+            let from = self.engine.services()[wish.service.0].active();
+            let mut to = wish.server.unwrap_or(from);
+            if !request.dry_run {
+                let outputs = self.engine.wish(&wish, now).map_err(|why| why.to_string())?;
+                self.carry_out(outputs, now);
+                to = self.engine.services()[wish.service.0].active();
+            }
+            let name = |server: ServerId| self.engine.servers()[server.0].name.clone();
+            outcomes.push(SwitchOutcome {
+                service: self.config.services[wish.service.0].name.clone(),
+                from: name(from),
+                to: name(to),
+                dry_run: request.dry_run,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// What a request means for which services.
+    fn wishes(&self, request: &SwitchRequest) -> Result<Vec<Wish>, String> {
+        let wish = |service, server| Wish { service, server, reason: request.reason.clone() };
+        if request.server != crate::config::RESERVED_SERVER_NAME {
+            return match self.config.server_named(&request.server) {
+                Some((server, service)) => Ok(vec![wish(service, Some(server))]),
+                None => Err(format!("there is no server {}; `voip-ha status` names them", request.server)),
+            };
+        }
+        let services = self.config.services.iter().enumerate();
+        let meant = services.filter(|(_, service)| request.service.as_ref().is_none_or(|name| *name == service.name));
+        let wishes: Vec<_> = meant.map(|(index, _)| wish(crate::ids::ServiceId(index), None)).collect();
+        match (&request.service, wishes.is_empty()) {
+            (Some(name), true) => Err(format!("there is no service {name}; `voip-ha status` names them")),
+            _ => Ok(wishes),
+        }
+    }
+}
+
+fn poll_probers(probers: &mut [Prober], context: &mut Context<'_>) -> Poll<(ServerId, Evidence)> {
+    for prober in probers {
+        if let Poll::Ready(evidence) = prober.poll(context) {
+            return Poll::Ready((prober.server(), evidence));
+        }
+    }
+    Poll::Pending
+}

@@ -1,0 +1,82 @@
+//! What the controller tells of itself.
+
+use std::time::Instant;
+
+use super::Controller;
+use crate::{
+    config::Server,
+    datapath::Datapath,
+    ids::{ServerId, ServiceId},
+    plan::{Plan, ServerPlan, ServicePlan},
+    status::{HopStatus, ServerStatus, ServiceStatus, wall_clock},
+};
+
+impl<D: Datapath> Controller<D> {
+    /// The state of the services, without the traffic, which is read from the kernel's maps.
+    pub(super) fn service_status(&self, now: Instant) -> Vec<ServiceStatus> {
+        let name = |server: ServerId| self.engine.servers()[server.0].name.clone();
+        let services = self.config.services.iter().zip(self.engine.services()).enumerate();
+        let status = services.map(|(index, (config, state))| ServiceStatus {
+            name: state.name.clone(),
+            vip: config.vip,
+            active: name(state.active()),
+            since: wall_clock(state.since, now),
+            cause: state.cause,
+            outage: state.outage,
+            choice: state.choice().map(name),
+            draining: state.draining.map(|(server, _)| name(server)),
+            servers: self
+                .of_service(ServiceId(index))
+                .map(|(id, server)| self.server_status(id, server, now))
+                .collect(),
+        });
+        status.collect()
+    }
+
+    /// What the kernel's tables should hold.
+    pub(super) fn plan(&self) -> Plan {
+        let services = self.config.services.iter().enumerate().map(|(index, config)| {
+            let service = ServiceId(index);
+            let steering = self.engine.steering(service);
+            let servers: Vec<_> = self.of_service(service).collect();
+            let address =
+                |id: ServerId| servers.iter().find(|(other, _)| *other == id).map(|(_, server)| server.address);
+            ServicePlan {
+                vip: config.vip,
+                sip_ports: config.sip_ports.clone(),
+                rtp_ports: config.rtp_ports.clone(),
+                active: steering.active.and_then(address),
+                draining: steering.draining.and_then(address),
+                servers: servers
+                    .iter()
+                    .map(|(id, server)| ServerPlan {
+                        address: server.address,
+                        next_hop: self.ways[id.0].known.as_ref().map(|(hop, _)| *hop),
+                    })
+                    .collect(),
+            }
+        });
+        Plan { services: services.collect() }
+    }
+
+    fn server_status(&self, id: ServerId, config: &Server, now: Instant) -> ServerStatus {
+        let state = &self.engine.servers()[id.0];
+        let way = &self.ways[id.0];
+        ServerStatus {
+            name: state.name.clone(),
+            address: config.address,
+            health: state.detector.health(),
+            since: wall_clock(state.since, now),
+            evidence: state.last,
+            answers: state.detector.answers(),
+            failures: state.detector.failures(),
+            next_hop: way.known.as_ref().map(|(hop, interface)| HopStatus { interface: interface.clone(), hop: *hop }),
+            no_way: way.missing.clone(),
+            traffic: Vec::new(),
+        }
+    }
+
+    fn of_service(&self, service: ServiceId) -> impl Iterator<Item = (ServerId, &Server)> {
+        self.config.servers().filter(move |(_, of, _)| *of == service).map(|(id, _, server)| (id, server))
+    }
+}

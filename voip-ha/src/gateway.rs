@@ -1,0 +1,169 @@
+//! The running gateway: puts the parts together and keeps them going.
+//!
+//! Two threads: one with the [`controller`](crate::controller), which nothing else may delay, and this one with
+//! everything that talks to people or follows the network.
+
+use std::{sync::Arc, thread};
+
+use anyhow::{Context as _, Result, anyhow};
+use rtnetlink::Handle;
+use tokio::{
+    io::unix::AsyncFd,
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+
+use crate::{
+    config::Config,
+    control,
+    controller::{Controller, Order, Orders},
+    datapath::{KernelDatapath, KernelLog, PinDirectory, Tables},
+    network, nexthop,
+    nexthop::News,
+    status::{InterfaceStatus, Status, TrafficStatus},
+    sysctl,
+};
+
+/// Runs the gateway until SIGTERM or SIGINT. The program and its maps stay: packets go on as they last did.
+///
+/// # Errors
+///
+/// Something that is needed at the start is missing. What an earlier controller left is then untouched, or already
+/// taken over whole.
+pub fn run(config: Config, kernel_log: KernelLog) -> Result<()> {
+    Builder::new_current_thread().enable_all().build()?.block_on(serve(config, kernel_log))
+}
+
+async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
+    let (connection, handle, _) = rtnetlink::new_connection().context("cannot talk to the kernel by rtnetlink")?;
+    tokio::spawn(connection);
+    let mut ifindexes = Vec::new();
+    for name in config.gateway.interfaces() {
+        ifindexes.push(network::interface(&handle, name).await?.index);
+    }
+    for changed in sysctl::prepare(&config.gateway)? {
+        tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
+    }
+    let directory = PinDirectory::open(&config.gateway.pin_dir)?;
+    let observer = Observer::new(&config, handle);
+    let fresh = directory.pins().linked_interfaces()?.is_empty();
+    let (orders, received) = Orders::channel();
+    let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
+    let mut datapath = KernelDatapath::load(&config, directory, kernel_log)?;
+    if let Err(error) = datapath.attach(&config, &ifindexes) {
+        if fresh {
+            // Half a gateway is worse than none.
+            drop(datapath);
+            crate::datapath::unload(&config.gateway.pin_dir)?;
+        }
+        return Err(error);
+    }
+    if kernel_log != KernelLog::Off {
+        follow_kernel_log(&mut datapath)?;
+    }
+    let (news, heard) = unbounded_channel();
+    let controller = Controller::new(config.clone(), datapath, !fresh)?;
+    let controller = start_controller(controller, received, heard)?;
+    let watching = tokio::spawn(async move {
+        if let Err(error) = nexthop::watch(&config, news).await {
+            tracing::error!("{error:#}");
+        }
+    });
+    tokio::spawn(control);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = controller => return Err(anyhow!("the controller's thread ended: {ended:?}")),
+    }
+    watching.abort();
+    tracing::info!("ending; packets go on as they last did. `voip-ha unload` takes the program off");
+    Ok(())
+}
+
+/// Starts the controller's own thread. The future ends when the thread does, which it should not.
+fn start_controller(
+    controller: Controller<KernelDatapath>,
+    orders: UnboundedReceiver<Order>,
+    news: UnboundedReceiver<News>,
+) -> Result<impl Future<Output = Result<(), tokio::sync::oneshot::error::RecvError>>> {
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    thread::Builder::new().name("controller".to_owned()).spawn(move || {
+        runtime.block_on(controller.run(orders, news));
+        let _ = ended.send(());
+    })?;
+    Ok(end)
+}
+
+/// Passes on what the kernel side logs.
+fn follow_kernel_log(datapath: &mut KernelDatapath) -> Result<()> {
+    let logger = aya_log::EbpfLogger::init(datapath.object()).context("cannot read the kernel side's log")?;
+    // SAFETY: the logger owns its ring buffer's descriptor and gives the same one until it is dropped.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, tokio::io::Interest::READABLE) }?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+    Ok(())
+}
+
+/// Looks at the kernel for those who ask for the status, so that the controller need not.
+pub struct Observer {
+    handle: Handle,
+    interfaces: Vec<String>,
+    pins: crate::datapath::Pins,
+    started: jiff::Timestamp,
+}
+
+impl Observer {
+    fn new(config: &Config, handle: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            handle,
+            interfaces: config.gateway.interfaces().into_iter().map(str::to_owned).collect(),
+            pins: crate::datapath::Pins::new(&config.gateway.pin_dir),
+            started: jiff::Timestamp::now(),
+        })
+    }
+
+    /// The state of everything. `None` if the controller has ended.
+    pub async fn status(&self, orders: &Orders) -> Option<Status> {
+        let (mut services, gateway_stalls) = orders.ask(Order::Status).await?;
+        let traffic = Tables::open(&self.pins).and_then(|tables| {
+            for server in services.iter_mut().flat_map(|service| &mut service.servers) {
+                let origin = tables.origins.get(&server.address.octets(), 0)?;
+                server.traffic = tables.traffic(Some(origin.server()))?.into_iter().map(TrafficStatus::from).collect();
+            }
+            Ok(())
+        });
+        if let Err(error) = traffic {
+            tracing::warn!("cannot read the counters: {error:#}");
+        }
+        let mut interfaces = Vec::new();
+        for name in &self.interfaces {
+            interfaces.push(self.interface(name).await);
+        }
+        Some(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started,
+            interfaces,
+            gateway_stalls,
+            services,
+        })
+    }
+
+    async fn interface(&self, name: &str) -> InterfaceStatus {
+        let found = network::interface(&self.handle, name).await.ok();
+        let xdp = found.as_ref().and_then(|interface| interface.xdp);
+        InterfaceStatus {
+            name: name.to_owned(),
+            mode: xdp.map(|(mode, _)| mode),
+            program_id: xdp.map(|(_, id)| id),
+            carrier: found.is_some_and(|interface| interface.carrier),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What the kernel's networking says about interfaces, routes and neighbours, through rtnetlink.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use anyhow::{Context as _, Result, bail};
+use futures_util::TryStreamExt as _;
+use rtnetlink::{
+    Handle, RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached},
+        neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+        route::{RouteAddress, RouteAttribute, RouteType},
+    },
+};
+use voip_ha_ebpf::abi::Mac;
+
+use crate::datapath::XdpMode;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Ethernet address.
+    pub mac: Mac,
+    /// Whether it is up and has a carrier.
+    pub carrier: bool,
+    /// The XDP program on it: how it runs, and its id.
+    pub xdp: Option<(XdpMode, u32)>,
+}
+
+/// The kernel's choice of a way to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Index of the interface that packets leave by.
+    pub ifindex: u32,
+    /// The address that is asked for an Ethernet address: a router's, or the destination itself.
+    pub neighbour: Ipv4Addr,
+}
+
+/// Ethernet addresses of neighbours that can be used, by interface index and address.
+pub type Neighbours = HashMap<(u32, Ipv4Addr), Mac>;
+
+/// The interface with this name.
+///
+/// # Errors
+///
+/// There is none, or it is no Ethernet interface.
+pub async fn interface(handle: &Handle, name: &str) -> Result<Interface> {
+    let message = handle.link().get().match_name(name).execute().try_next().await;
+    let message = message.with_context(|| format!("there is no interface {name}: see `ip link`"))?;
+    read_interface(&message.with_context(|| format!("the kernel says nothing about interface {name}"))?)
+}
+
+/// The interface with this index.
+///
+/// # Errors
+///
+/// As [`interface`].
+pub async fn interface_at(handle: &Handle, index: u32) -> Result<Interface> {
+    let message = handle.link().get().match_index(index).execute().try_next().await;
+    let message = message.with_context(|| format!("there is no interface with index {index}"))?;
+    read_interface(&message.with_context(|| format!("the kernel says nothing about interface {index}"))?)
+}
+
+/// The way that the kernel itself would use.
+///
+/// # Errors
+///
+/// There is no route, or the address is the gateway's own.
+pub async fn way_to(handle: &Handle, destination: Ipv4Addr) -> Result<Way> {
+    let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
+    let route = handle.route().get(query).execute().try_next().await.context("there is no route")?;
+    let route = route.context("the kernel names no route")?;
+    if route.header.kind != RouteType::Unicast {
+        bail!("the route is of kind {:?}, not to another host", route.header.kind);
+    }
+    let mut way = Way { ifindex: 0, neighbour: destination };
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => way.ifindex = *index,
+            RouteAttribute::Gateway(RouteAddress::Inet(router)) => way.neighbour = *router,
+            _ => {}
+        }
+    }
+    Ok(way)
+}
+
+/// All usable IPv4 neighbours.
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub async fn neighbours(handle: &Handle) -> Result<Neighbours> {
+    let request = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
+    let messages: Vec<NeighbourMessage> = request.try_collect().await.context("cannot list the neighbours")?;
+    Ok(messages.iter().filter_map(read_neighbour).collect())
+}
+
+/// The address that a neighbour message is about.
+pub fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })
+}
+
+/// The carrier that a link message tells of.
+pub fn has_carrier(message: &LinkMessage) -> bool {
+    message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
+}
+
+fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), Mac)> {
+    if matches!(message.header.state, NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None) {
+        return None;
+    }
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => Mac::try_from(mac.as_slice()).ok(),
+        _ => None,
+    })?;
+    Some(((message.header.ifindex, neighbour_address(message)?), mac))
+}
+
+fn read_interface(message: &LinkMessage) -> Result<Interface> {
+    let (mut name, mut mac, mut xdp) = (String::new(), None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name.clone_from(text),
+            LinkAttribute::Address(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
+            LinkAttribute::Xdp(facts) => xdp = read_xdp(facts),
+            _ => {}
+        }
+    }
+    let mac = mac.with_context(|| format!("{name} has no Ethernet address"))?;
+    Ok(Interface { index: message.header.index, name, mac, carrier: has_carrier(message), xdp })
+}
+
+fn read_xdp(facts: &[LinkXdp]) -> Option<(XdpMode, u32)> {
+    let mode = facts.iter().find_map(|fact| match fact {
+        LinkXdp::Attached(XdpAttached::Driver | XdpAttached::Hardware) => Some(XdpMode::Native),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(XdpMode::Generic),
+        _ => None,
+    })?;
+    let program = facts.iter().find_map(|fact| match fact {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    })?;
+    Some((mode, program))
+}

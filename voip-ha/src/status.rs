@@ -1,0 +1,132 @@
+//! The state of the gateway, as `voip-ha status` shows it.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    datapath::{NextHop, Traffic, XdpMode},
+    decision::Cause,
+    detector::{Evidence, Health},
+};
+
+/// Everything at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of voip-ha.
+    pub version: String,
+    /// Process id of the controller.
+    pub pid: u32,
+    /// When the controller started.
+    pub started: jiff::Timestamp,
+    /// Front and back.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// How often the gateway itself came late since the controller started.
+    pub gateway_stalls: u64,
+    /// In the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One interface with the XDP program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Name.
+    pub name: String,
+    /// How XDP runs, as the kernel says; `None` if the interface has no XDP program any more.
+    pub mode: Option<XdpMode>,
+    /// Id of the program on the interface.
+    pub program_id: Option<u32>,
+    /// Whether it has a carrier.
+    pub carrier: bool,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Name.
+    pub name: String,
+    /// The address that clients know.
+    pub vip: Ipv4Addr,
+    /// Name of the server that new packets go to.
+    pub active: String,
+    /// Since when.
+    pub since: jiff::Timestamp,
+    /// Why.
+    pub cause: Cause,
+    /// Whether the active server is down and no other is up.
+    pub outage: bool,
+    /// The server that an operator chose, if the choice is still in force.
+    pub choice: Option<String>,
+    /// A server that may still send to clients, though it is no longer active.
+    pub draining: Option<String>,
+    /// In order of priority.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Name.
+    pub name: String,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// What is believed about it.
+    pub health: Health,
+    /// Since when.
+    pub since: jiff::Timestamp,
+    /// The latest observation.
+    pub evidence: Option<Evidence>,
+    /// Answers in a row.
+    pub answers: u32,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The way to it, if one is known.
+    pub next_hop: Option<HopStatus>,
+    /// Why there is no way to it now.
+    pub no_way: Option<String>,
+    /// Packets and bytes since the maps were made.
+    pub traffic: Vec<TrafficStatus>,
+}
+
+/// The way to a server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HopStatus {
+    /// Name of the interface.
+    pub interface: String,
+    /// As the kernel has it.
+    #[serde(flatten)]
+    pub hop: NextHop,
+}
+
+/// Packets and bytes of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// `sip`, `rtp` or `other`.
+    pub class: String,
+    /// What became of the packets.
+    pub outcome: String,
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of those frames, Ethernet header included.
+    pub bytes: u64,
+}
+
+impl From<Traffic> for TrafficStatus {
+    fn from(traffic: Traffic) -> Self {
+        let Traffic { server: _, class, outcome, packets, bytes } = traffic;
+        Self { class: class.to_owned(), outcome: outcome.to_owned(), packets, bytes }
+    }
+}
+
+/// The wall-clock time of a moment in the past.
+pub fn wall_clock(moment: Instant, now: Instant) -> jiff::Timestamp {
+    let ago = now.saturating_duration_since(moment);
+    let wall = jiff::Timestamp::now();
+    wall.checked_sub(ago).unwrap_or(wall)
+}
+
+/// An Ethernet address as people write it.
+pub fn mac_text(mac: voip_ha_ebpf::abi::Mac) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
