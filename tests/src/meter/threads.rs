@@ -77,7 +77,7 @@ impl Receiver {
         Ok(())
     }
 
-    fn receive(&self, index: usize, control: &mut Vec<u8>) -> Result<()> {
+    fn receive(&self, index: usize, control: &mut [u8]) -> Result<()> {
         let (stream, _) = &self.shared.streams[index];
         let mut bytes = [0; 2048];
         let mut parts = [IoSliceMut::new(&mut bytes)];

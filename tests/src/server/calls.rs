@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(sdp::media(&answers[2].body), Some("192.0.2.10:10000".parse().unwrap()));
         assert_eq!(tag(&answers[1]), tag(&answers[2]));
         let tag = tag(&answers[2]);
-        assert_eq!(bench.status("ACK", "c", &tag), []);
+        assert!(bench.status("ACK", "c", &tag).is_empty());
         assert_eq!(bench.status("BYE", "c", "another"), [481]);
         assert_eq!(bench.status("BYE", "c", &tag), [200]);
         assert_eq!(bench.status("BYE", "c", &tag), [200], "a repeated BYE");
