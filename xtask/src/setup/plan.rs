@@ -168,7 +168,7 @@ pub(super) fn apt_install(packages: impl IntoIterator<Item = impl Into<std::ffi:
 
 fn nightly(rustup: bool) -> Vec<Invocation> {
     let get_rustup = Invocation::new(["sh", "-c", "curl --proto =https --tlsv1.2 -sSf https://sh.rustup.rs | sh"]);
-    let get_nightly = "rustup toolchain install nightly --profile minimal --component rust-src";
+    let get_nightly = "rustup toolchain install nightly --no-self-update --profile minimal --component rust-src";
     (!rustup).then_some(get_rustup).into_iter().chain([Invocation::new(get_nightly.split(' '))]).collect()
 }
 
