@@ -64,6 +64,7 @@ pub struct Controller<D> {
     ways: Vec<Way>,
     journal: Journal,
     stalls: u64,
+    stall_told: Option<Instant>,
 }
 
 /// The other threads' ends of the channels to a controller.
@@ -111,7 +112,7 @@ impl<D: Datapath> Controller<D> {
         let ways = vec![Way::default(); probers.len()];
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
-        Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0 })
+        Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0, stall_told: None })
     }
 
     /// Runs until the sender of orders is gone.
@@ -154,11 +155,7 @@ impl<D: Datapath> Controller<D> {
     fn tick(&mut self, due: Instant, now: Instant) {
         let late = now.saturating_duration_since(due);
         if late >= STALL {
-            self.stalls += 1;
-            self.journal.note(Happening::GatewayStall { late_ms: late.as_millis() as u64 });
-            for prober in &mut self.probers {
-                prober.forgive(late);
-            }
+            self.stalled(late, now);
         }
         for index in 0..self.probers.len() {
             let evidence = self.probers[index].tick(now);
@@ -168,6 +165,19 @@ impl<D: Datapath> Controller<D> {
         }
         let outputs = self.engine.tick(now);
         self.carry_out(outputs, now);
+    }
+
+    /// The gateway itself came late: that is no evidence against anybody.
+    fn stalled(&mut self, late: Duration, now: Instant) {
+        self.stalls += 1;
+        for prober in &mut self.probers {
+            prober.forgive(late);
+        }
+        // A gateway that is short of CPU must not fill its journal with that as well.
+        if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
+            self.stall_told = Some(now);
+            self.journal.note(Happening::GatewayStall { late_ms: late.as_millis() as u64, count: self.stalls });
+        }
     }
 
     /// The one place where a decision becomes an action.

@@ -265,3 +265,6 @@ impl Engine {
         Some(Output::Tell(if outage { Happening::OutageBegan { service } } else { Happening::OutageEnded { service } }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,8 @@ pub enum Happening {
     GatewayStall {
         /// How late, in milliseconds.
         late_ms: u64,
+        /// How often since the controller started; at most one event a second is told of it.
+        count: u64,
     },
 }
 
@@ -147,8 +149,11 @@ impl fmt::Display for Happening {
             Self::Carrier { interface, up } => {
                 write!(f, "{interface} has {} carrier", if *up { "a" } else { "no" })
             }
-            Self::GatewayStall { late_ms } => {
-                write!(f, "the gateway itself stood still for {late_ms} ms; no server is blamed for it")
+            Self::GatewayStall { late_ms, count } => {
+                write!(
+                    f,
+                    "the gateway itself came {late_ms} ms late ({count} times so far); no server is blamed for it"
+                )
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{io::IsTerminal as _, path::PathBuf};
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -25,7 +25,12 @@ impl Run {
         let config = check::load(&self.config)?;
         let level = if self.kernel_log == KernelLog::Off { "info" } else { "info,voip_ha_ebpf=debug" };
         let filter = EnvFilter::try_from_env("VOIP_HA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init();
         if !rustix::process::geteuid().is_root() {
             return Err(Failure::BadInput("`voip-ha run` needs root: it loads a program into the kernel".to_owned()));
         }
