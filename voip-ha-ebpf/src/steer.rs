@@ -193,3 +193,6 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
     };
     Verdict { server, class, action }
 }
+
+#[cfg(test)]
+mod tests;

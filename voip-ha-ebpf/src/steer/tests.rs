@@ -1,0 +1,350 @@
+//! The decision on the host: each verdict for a packet that deserves it, and the bytes that carrying it out leaves.
+
+use std::collections::{BTreeSet, HashMap};
+
+use etherparse::{IpHeaders, IpNumber, Ipv4Header, PacketBuilder, SlicedPacket, TransportSlice, VlanId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    abi::Ports,
+    packet::{ETHERNET_LEN, Udp},
+    rewrite,
+};
+
+const VIP: Address = [192, 0, 2, 10];
+const MASTER: Address = [10, 0, 0, 2];
+const BACKUP: Address = [10, 8, 0, 2];
+const PHONE: Address = [198, 51, 100, 7];
+/// Behind a route that the stack has to take.
+const STRANGER: Address = [198, 51, 100, 8];
+/// Behind a blackhole route.
+const BANNED: Address = [203, 0, 113, 1];
+/// The gateway itself, as any other address, is no way out.
+const GATEWAY: Address = [10, 0, 0, 1];
+
+const SIP: u16 = 5060;
+const RTP: u16 = 10_000;
+const PHONE_PORT: u16 = 40_000;
+
+const NUMBER_OF_MASTER: ServerNumber = ServerNumber(0);
+const NUMBER_OF_BACKUP: ServerNumber = ServerNumber(1);
+const TO_MASTER: Hop = Hop { ifindex: 3, source: [2, 0, 0, 0, 3, 1], destination: [2, 0, 0, 0, 3, 2] };
+const TO_PHONE: Hop = Hop { ifindex: 2, source: [2, 0, 0, 0, 2, 1], destination: [2, 0, 0, 0, 2, 7] };
+
+const UDP_OFFSET: usize = ETHERNET_LEN + 20;
+
+/// The tables as plain maps.
+#[derive(Clone)]
+struct World {
+    services: HashMap<Address, ServiceEntry>,
+    origins: HashMap<Address, OriginEntry>,
+    words: Vec<SteeringWord>,
+    servers: HashMap<u32, ServerEntry>,
+    routes: HashMap<Address, Route>,
+}
+
+impl Tables for World {
+    fn service(&self, vip: &Address) -> Option<&ServiceEntry> {
+        self.services.get(vip)
+    }
+    fn origin(&self, address: &Address) -> Option<&OriginEntry> {
+        self.origins.get(address)
+    }
+    fn steering(&self, service: u32) -> Option<SteeringWord> {
+        self.words.get(service as usize).copied()
+    }
+    fn server(&self, slot: Slot) -> Option<&ServerEntry> {
+        self.servers.get(&slot.0)
+    }
+    fn route(&self, query: &RouteQuery) -> Route {
+        assert_eq!(query.source, VIP, "the routing table is asked about the packet as the client will see it");
+        self.routes.get(&query.destination).copied().unwrap_or(Route::NotForwarded)
+    }
+}
+
+impl World {
+    /// One service, its master active, its backup without a next hop.
+    fn new() -> Self {
+        let ports = Ports { sip: [SIP, 5080, 0, 0], rtp_first: RTP, rtp_last: 19_999 };
+        let origin = |number: ServerNumber| OriginEntry { slot: number.slot(0).0, service: 0, vip: VIP, ports };
+        let master = ServerEntry {
+            address: MASTER,
+            ifindex: TO_MASTER.ifindex,
+            next_hop: TO_MASTER.destination,
+            source: TO_MASTER.source,
+        };
+        let backup = ServerEntry { address: BACKUP, ..ServerEntry::default() };
+        Self {
+            services: HashMap::from([(VIP, ServiceEntry { service: 0, ports })]),
+            origins: HashMap::from([(MASTER, origin(NUMBER_OF_MASTER)), (BACKUP, origin(NUMBER_OF_BACKUP))]),
+            words: vec![SteeringWord::new(Some(NUMBER_OF_MASTER.slot(0)), None, 1)],
+            servers: HashMap::from([(NUMBER_OF_MASTER.slot(0).0, master), (NUMBER_OF_BACKUP.slot(0).0, backup)]),
+            routes: HashMap::from([
+                (PHONE, Route::Hop(TO_PHONE)),
+                (STRANGER, Route::Stack),
+                (BANNED, Route::Refused),
+                (VIP, Route::NotForwarded),
+            ]),
+        }
+    }
+
+    fn steered(active: Option<ServerNumber>, draining: Option<ServerNumber>) -> Self {
+        let slot = |number: Option<ServerNumber>| number.map(|number| number.slot(0));
+        Self { words: vec![SteeringWord::new(slot(active), slot(draining), 2)], ..Self::new() }
+    }
+
+    fn verdict(&self, mut frame: Vec<u8>) -> Verdict {
+        let before = frame.clone();
+        let verdict = steer(&mut Frame::from_slice(&mut frame), self);
+        assert_eq!(frame, before, "the decision changes no byte");
+        verdict
+    }
+}
+
+fn ip_header(source: Address, destination: Address, options: &[u8]) -> Ipv4Header {
+    let mut header = Ipv4Header::new(0, 64, IpNumber::UDP, source, destination).unwrap();
+    header.options = options.try_into().unwrap();
+    header
+}
+
+fn datagram_with(header: Ipv4Header, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ip(IpHeaders::Ipv4(header, Default::default()))
+        .udp(ports.0, ports.1)
+        .write(&mut frame, payload)
+        .unwrap();
+    frame
+}
+
+fn datagram(from: (Address, u16), to: (Address, u16)) -> Vec<u8> {
+    datagram_with(ip_header(from.0, to.0, &[]), (from.1, to.1), b"twenty ms of a voice")
+}
+
+fn with_ttl(ttl: u8, from: (Address, u16), to: (Address, u16)) -> Vec<u8> {
+    let header = Ipv4Header { time_to_live: ttl, ..ip_header(from.0, to.0, &[]) };
+    datagram_with(header, (from.1, to.1), b"voice")
+}
+
+fn patched(mut frame: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8> {
+    frame[offset..offset + bytes.len()].copy_from_slice(bytes);
+    frame
+}
+
+/// The frame after the verdict, as the XDP program carries it out.
+fn carried_out(world: &World, mut frame: Vec<u8>) -> Vec<u8> {
+    let verdict = world.verdict(frame.clone());
+    let mut view = Frame::from_slice(&mut frame);
+    match verdict.action {
+        Action::ToServer(rewrite, hop) | Action::ToClient(rewrite, hop) => {
+            rewrite::addresses(&mut view, &rewrite).unwrap();
+            rewrite::forward(&mut view, &hop).unwrap();
+        }
+        Action::ToClientByStack(rewrite) => rewrite::addresses(&mut view, &rewrite).unwrap(),
+        Action::Pass(_) | Action::Drop(_) => {}
+    }
+    frame
+}
+
+/// Source, destination and time to live of a datagram whose checksums etherparse finds right.
+fn sound(frame: &[u8]) -> (Address, Address, u8) {
+    let packet = SlicedPacket::from_ethernet(frame).unwrap();
+    let ip = packet.net.as_ref().unwrap().ipv4_ref().unwrap().header().to_header();
+    assert_eq!(ip.header_checksum, ip.calc_header_checksum(), "checksum of the IP header");
+    let Some(TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP in {frame:02x?}") };
+    if udp.checksum() != 0 {
+        let wanted = udp.to_header().calc_checksum_ipv4(&ip, udp.payload()).unwrap();
+        assert_eq!(udp.checksum(), wanted, "checksum of the datagram");
+    }
+    (ip.source, ip.destination, ip.time_to_live)
+}
+
+fn outcome(action: Action) -> Outcome {
+    match action {
+        Action::ToServer(..) => Outcome::ToServer,
+        Action::ToClient(..) => Outcome::ToClient,
+        Action::ToClientByStack(_) => Outcome::ToClientByStack,
+        Action::Pass(outcome) | Action::Drop(outcome) => outcome,
+    }
+}
+
+/// A world, a frame and the verdict it deserves.
+type Case = (World, Vec<u8>, Option<ServerNumber>, Class, Action);
+
+fn cases() -> Vec<Case> {
+    use Class::{Other, Rtp, Sip};
+    use Outcome as O;
+    let ip = |from, to| ip_header(from, to, &[]);
+    let to_vip = |port| datagram((PHONE, PHONE_PORT), (VIP, port));
+    let from = |server, port, to| datagram((server, port), (to, PHONE_PORT));
+    let tcp = patched(to_vip(SIP), 23, &[6]);
+    let fragment = datagram_with(Ipv4Header { more_fragments: true, ..ip(MASTER, PHONE) }, (SIP, 1), b"INVITE");
+    let mut vlan = Vec::new();
+    let tagged = PacketBuilder::ethernet2([2; 6], [4; 6]).single_vlan(VlanId::try_new(7).unwrap());
+    tagged.ipv4(PHONE, VIP, 64).udp(PHONE_PORT, SIP).write(&mut vlan, b"").unwrap();
+    let to_server = Rewrite { source: PHONE, destination: MASTER, udp: UDP_OFFSET };
+    let to_client = |client| Rewrite { source: VIP, destination: client, udp: UDP_OFFSET };
+    let (world, nobody) = (World::new, || World::steered(None, None));
+    let (master, backup) = (Some(NUMBER_OF_MASTER), Some(NUMBER_OF_BACKUP));
+    vec![
+        (world(), to_vip(SIP), master, Sip, Action::ToServer(to_server, TO_MASTER)),
+        (world(), to_vip(RTP), master, Rtp, Action::ToServer(to_server, TO_MASTER)),
+        (world(), from(MASTER, SIP, PHONE), master, Sip, Action::ToClient(to_client(PHONE), TO_PHONE)),
+        (world(), from(MASTER, RTP, STRANGER), master, Rtp, Action::ToClientByStack(to_client(STRANGER))),
+        (world(), patched(to_vip(SIP), 0, &[1]), None, Other, Action::Pass(O::NotUnicast)),
+        (world(), vlan, None, Other, Action::Pass(O::NotIpv4)),
+        (world(), patched(to_vip(SIP), 14, &[0x44]), None, Other, Action::Pass(O::NotIpv4)),
+        (world(), datagram((PHONE, SIP), (STRANGER, SIP)), None, Other, Action::Pass(O::NotService)),
+        (world(), tcp, None, Other, Action::Pass(O::NotUdp)),
+        (world(), fragment, master, Other, Action::Pass(O::Fragment)),
+        (world(), to_vip(22), None, Other, Action::Pass(O::NotServicePort)),
+        (world(), from(BACKUP, 53, PHONE), backup, Other, Action::Pass(O::NotServicePort)),
+        (world(), from(MASTER, SIP, GATEWAY), master, Sip, Action::Pass(O::NotForwarded)),
+        (world(), patched(to_vip(SIP), 38, &[0xff]), None, Other, Action::Drop(O::Malformed)),
+        (world(), patched(from(BACKUP, SIP, PHONE), 16, &[0xff]), backup, Other, Action::Drop(O::Malformed)),
+        (nobody(), to_vip(RTP), None, Rtp, Action::Drop(O::NoActiveServer)),
+        (World::steered(backup, None), to_vip(SIP), backup, Sip, Action::Drop(O::NoNextHop)),
+        (world(), with_ttl(1, (PHONE, 1), (VIP, SIP)), master, Sip, Action::Drop(O::TtlExpired)),
+        (world(), with_ttl(1, (MASTER, RTP), (PHONE, 1)), master, Rtp, Action::Drop(O::TtlExpired)),
+        (world(), from(BACKUP, RTP, PHONE), backup, Rtp, Action::Drop(O::Fenced)),
+        (nobody(), from(MASTER, SIP, PHONE), master, Sip, Action::Drop(O::Fenced)),
+        (world(), from(MASTER, SIP, BANNED), master, Sip, Action::Drop(O::Unroutable)),
+    ]
+}
+
+#[test]
+fn every_outcome_that_the_decision_can_reach_is_reached_with_the_exact_verdict() {
+    let mut seen = BTreeSet::new();
+    for (number, (world, frame, server, class, action)) in cases().into_iter().enumerate() {
+        assert_eq!(world.verdict(frame), Verdict { server, class, action }, "case {number}");
+        seen.insert(outcome(action));
+    }
+    // Only the program learns from the map of devices that a hop leads nowhere.
+    let all: BTreeSet<_> = Outcome::ALL.iter().copied().filter(|outcome| *outcome != Outcome::NoDevice).collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn a_packet_that_is_not_redirected_keeps_every_byte() {
+    for (world, frame, _, _, action) in cases() {
+        if matches!(action, Action::Pass(_) | Action::Drop(_)) {
+            assert_eq!(carried_out(&world, frame.clone()), frame, "{action:?}");
+        }
+    }
+}
+
+#[test]
+fn a_draining_server_may_send_to_clients_and_gets_nothing_new() {
+    let world = World::steered(Some(NUMBER_OF_MASTER), Some(NUMBER_OF_BACKUP));
+    let reply = world.verdict(datagram((BACKUP, RTP), (PHONE, PHONE_PORT)));
+    assert_eq!((reply.server, outcome(reply.action)), (Some(NUMBER_OF_BACKUP), Outcome::ToClient));
+    let request = world.verdict(datagram((PHONE, PHONE_PORT), (VIP, RTP)));
+    assert_eq!((request.server, outcome(request.action)), (Some(NUMBER_OF_MASTER), Outcome::ToServer));
+}
+
+#[test]
+fn the_answer_of_a_fenced_server_to_a_probe_reaches_the_gateway() {
+    let answer = World::new().verdict(datagram((BACKUP, SIP), (GATEWAY, 33_000)));
+    assert_eq!((answer.server, answer.action), (Some(NUMBER_OF_BACKUP), Action::Pass(Outcome::NotForwarded)));
+}
+
+#[test]
+fn a_server_that_calls_its_own_vip_sees_the_vip_as_its_peer() {
+    let frame = carried_out(&World::new(), datagram((MASTER, RTP), (VIP, RTP + 2)));
+    assert_eq!(sound(&frame), (VIP, MASTER, 63));
+    assert_eq!((&frame[..6], &frame[6..12]), (&TO_MASTER.destination[..], &TO_MASTER.source[..]));
+}
+
+#[test]
+fn a_reply_by_the_stack_keeps_its_time_to_live_and_ethernet_addresses() {
+    let before = datagram((MASTER, SIP), (STRANGER, PHONE_PORT));
+    let after = carried_out(&World::new(), before.clone());
+    assert_eq!(sound(&after), (VIP, STRANGER, 64));
+    assert_eq!(after[..ETHERNET_LEN], before[..ETHERNET_LEN]);
+}
+
+#[test]
+fn a_datagram_without_a_checksum_is_forwarded_without_one() {
+    let before = patched(datagram((PHONE, PHONE_PORT), (VIP, RTP)), UDP_OFFSET + 6, &[0, 0]);
+    let after = carried_out(&World::new(), before);
+    assert_eq!(sound(&after), (PHONE, MASTER, 63));
+    assert_eq!(after[UDP_OFFSET + 6..UDP_OFFSET + 8], [0, 0]);
+}
+
+#[test]
+fn ethernet_padding_and_bytes_after_the_datagram_are_no_reason_to_drop() {
+    let mut padded = datagram_with(ip_header(PHONE, VIP, &[]), (PHONE_PORT, SIP), b"\r\n\r\n");
+    padded.resize(60, 0);
+    assert_eq!(outcome(World::new().verdict(padded).action), Outcome::ToServer);
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_never_redirected() {
+    for (world, frame, ..) in cases() {
+        for length in 0..frame.len() {
+            let action = world.verdict(frame[..length].to_vec()).action;
+            assert!(matches!(action, Action::Pass(_) | Action::Drop(_)), "cut at {length}: {action:?}");
+        }
+    }
+}
+
+/// Whether this frame may be forwarded at all, in the words of another parser.
+fn is_whole_datagram(frame: &[u8]) -> bool {
+    SlicedPacket::from_ethernet(frame).is_ok_and(|packet| {
+        !packet.is_ip_payload_fragmented()
+            && matches!(packet.transport, Some(TransportSlice::Udp(_)))
+            && packet.net.as_ref().is_some_and(|net| net.ipv4_ref().is_some())
+            && packet.vlan().is_none()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_datagram_arrives_with_its_payload_and_right_checksums(
+        payload in proptest::collection::vec(any::<u8>(), 0..300),
+        options in proptest::collection::vec(any::<u8>(), 0..=10).prop_map(|words| words.repeat(4)),
+        client: Address, port: u16, ttl in 2u8.., id: u16, to_server: bool, unchecked: bool,
+    ) {
+        prop_assume!(![VIP, MASTER, BACKUP].contains(&client));
+        let (from, to) = if to_server { (client, VIP) } else { (MASTER, client) };
+        let ports = if to_server { (port, RTP) } else { (RTP, port) };
+        let header = Ipv4Header { time_to_live: ttl, identification: id, ..ip_header(from, to, &options) };
+        let mut before = datagram_with(header, ports, &payload);
+        let udp = ETHERNET_LEN + 20 + options.len();
+        if unchecked {
+            before[udp + 6..udp + 8].fill(0);
+        }
+        let mut world = World::new();
+        world.routes.insert(client, Route::Hop(TO_PHONE));
+        let after = carried_out(&world, before.clone());
+        let (from, to) = if to_server { (client, MASTER) } else { (VIP, client) };
+        prop_assert_eq!(sound(&after), (from, to, ttl - 1));
+        let payload_offset = udp + size_of::<Udp>();
+        prop_assert_eq!(&after[payload_offset..], &before[payload_offset..]);
+        prop_assert_eq!(&after[34..udp + 6], &before[34..udp + 6], "options, ports and length");
+        prop_assert_eq!(after[udp + 6..udp + 8] == [0, 0], unchecked);
+    }
+
+    #[test]
+    fn a_garbled_frame_is_redirected_only_if_another_parser_finds_a_whole_datagram_in_it(
+        index: prop::sample::Index,
+        patches in proptest::collection::vec((0usize..46, any::<u8>()), 1..5),
+        length: Option<prop::sample::Index>,
+    ) {
+        let (world, mut frame, ..) = index.get(&cases()).clone();
+        for (offset, byte) in patches {
+            frame[offset] = byte;
+        }
+        frame.truncate(length.map_or(frame.len(), |length| length.index(frame.len())));
+        let action = world.verdict(frame.clone()).action;
+        let rewritten = !matches!(action, Action::Pass(_) | Action::Drop(_));
+        prop_assert!(!rewritten || is_whole_datagram(&frame), "{action:?}");
+    }
+
+    #[test]
+    fn any_bytes_at_all_are_left_alone(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        let action = World::new().verdict(bytes).action;
+        prop_assert!(matches!(action, Action::Pass(_)), "{action:?}");
+    }
+}
