@@ -6,6 +6,7 @@ pub mod meter;
 pub mod netns;
 pub mod phone;
 pub mod process;
+pub mod real;
 mod root;
 pub mod rtp;
 pub mod server;

@@ -115,6 +115,21 @@ impl Namespace {
         Ok(())
     }
 
+    /// How many packets an interface has received since it was made.
+    pub fn packets_received(&self, interface: &str) -> Result<u64> {
+        // /proc/net is that of the main thread, whose namespace is another.
+        let table = self.run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+        let name = format!("{interface}:");
+        let line = table.lines().find_map(|line| line.trim_start().strip_prefix(&name));
+        let packets = line.and_then(|line| line.split_whitespace().nth(1)).context("no such interface")?;
+        Ok(packets.parse()?)
+    }
+
+    /// The processes in the namespace.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        processes_in(&self.name)
+    }
+
     /// Writes a sysctl given with slashes, such as `net/ipv4/ip_forward`.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         let (path, value) = (format!("/proc/sys/{key}"), value.to_owned());
@@ -141,6 +156,11 @@ pub fn join(a: (&Namespace, &str), b: (&Namespace, &str)) -> Result<()> {
         namespace.ip(&format!("link set dev {interface} up"))?;
     }
     Ok(())
+}
+
+/// The processes in a namespace of that name.
+pub(crate) fn processes_in(namespace: &str) -> Result<Vec<u32>> {
+    ip(&["netns", "pids", namespace])?.lines().map(|pid| Ok(pid.trim().parse()?)).collect()
 }
 
 /// Runs `ip` outside of any lab namespace and returns what it printed.

@@ -22,7 +22,10 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use crate::{netns::ip, wait};
+use crate::{
+    netns::{ip, processes_in},
+    wait,
+};
 
 const ROOT: &str = "/run/voip-ha-lab";
 const PINS: &str = "/sys/fs/bpf";
@@ -158,8 +161,8 @@ fn remove(prefix: &str) -> Result<()> {
 fn kill_all_in(namespace: &str) -> Result<()> {
     wait::until(DEATH, &format!("every process in {namespace} to die"), || {
         let mut alive = false;
-        for pid in ip(&["netns", "pids", namespace])?.lines() {
-            let pid = Pid::from_raw(pid.trim().parse()?).context("process id 0")?;
+        for pid in processes_in(namespace)? {
+            let pid = Pid::from_raw(pid as i32).context("process id 0")?;
             alive = true;
             match kill_process(pid, Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}

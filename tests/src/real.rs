@@ -1,0 +1,62 @@
+//! The same lab with Debian's Kamailio and sipp in place of the built-in server and phones.
+//!
+//! Each server runs Kamailio as registrar and proxy, and sipp as the application behind it, which answers calls and echoes
+//! RTP unchanged on one port. Both say that the VIP is their address. Media is measured by the lab's own meter.
+
+mod kamailio;
+mod sipp;
+
+use std::net::SocketAddrV4;
+
+use anyhow::Result;
+pub use sipp::{Counts, Run};
+
+use crate::{
+    process::Process,
+    topology::{Lab, VIP},
+};
+
+/// Where the application behind Kamailio listens, in its own namespace.
+const APPLICATION: &str = "127.0.0.1:5070";
+
+/// The address that every call's RTP goes to, as the session descriptions say.
+pub const RTP: SocketAddrV4 = SocketAddrV4::new(VIP, 18_000);
+
+/// Kamailio and its application on one server. Both are killed on drop.
+#[derive(Debug)]
+pub struct RealServer {
+    kamailio: Process,
+    application: Process,
+}
+
+impl RealServer {
+    /// Starts both on a server of the lab and returns when Kamailio answers OPTIONS, which takes seconds.
+    pub fn start(lab: &Lab, server: &str) -> Result<Self> {
+        let host = lab.server(server)?;
+        let address = lab.listen_address(host);
+        let application = sipp::start_application(lab, host, address)?;
+        let kamailio = kamailio::start(lab, host, address)?;
+        Ok(Self { kamailio, application })
+    }
+
+    /// Kills Kamailio with all its children and the application, as `kill -9` does.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.kamailio.kill9()?;
+        self.application.kill9()
+    }
+
+    /// The Kamailio processes.
+    pub fn kamailio(&mut self) -> &mut Process {
+        &mut self.kamailio
+    }
+}
+
+/// Registers `users` users with Kamailio at the VIP, all at once.
+pub fn register(lab: &Lab, users: u32) -> Result<Run> {
+    sipp::register(lab, users)
+}
+
+/// Begins `calls` calls to the VIP at once, each with RTP from sipp, which last `hold_ms` and then end with BYE.
+pub fn call(lab: &Lab, calls: u32, hold_ms: u32) -> Result<Run> {
+    sipp::call(lab, calls, hold_ms)
+}
