@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use config::{Config, GatewaySection, Policy, Probe, ServerSection, Service};
+pub use config::{Config, GatewaySection, Policy, Probe, ServerSection, Service, socket};
 pub use status::{ServerStatus, ServiceStatus, Status};
 
 use crate::{process::Process, program, topology::Lab, wait};
@@ -132,7 +132,7 @@ pub fn cli(lab: &Lab, arguments: &[&str]) -> Result<Answer> {
     let mut command = Command::new(program("voip-ha")?);
     command.args(arguments);
     if matches!(arguments.first(), Some(&("status" | "switch" | "events"))) || arguments.contains(&"verify") {
-        command.arg("--socket").arg(config::socket(lab));
+        command.arg("--socket").arg(socket(lab));
     }
     if matches!(arguments.first(), Some(&("maps" | "unload"))) {
         command.arg("--pin-dir").arg(lab.pin_dir());

@@ -27,6 +27,9 @@ use track::{SETTLE, Track};
 
 use crate::{topology::Lab, wait};
 
+/// Slack of a wait that ends by itself.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// One stream to measure.
 #[derive(Debug)]
 pub struct Stream {
@@ -105,14 +108,10 @@ impl Meter {
     /// The account of a window after the fate of every packet sent in it is known: at most 1 s after its end.
     pub fn settled(&self, window: Range<Duration>) -> Result<Report> {
         let over = window.end + Duration::from_nanos(SETTLE);
-        wait::until(
-            over.saturating_sub(self.now()) + WINDOW_MAY_LIE_AHEAD,
-            "the window's packets to be answered",
-            || {
-                let now = self.now();
-                Ok((now >= over || (now >= window.end && self.shared.all_answered(&window))).then_some(()))
-            },
-        )?;
+        wait::until(over.saturating_sub(self.now()) + SLACK, "the window's packets to be answered", || {
+            let now = self.now();
+            Ok((now >= over || (now >= window.end && self.shared.all_answered(&window))).then_some(()))
+        })?;
         Ok(self.shared.report(&window))
     }
 
@@ -127,9 +126,6 @@ impl Meter {
         Ok(report)
     }
 }
-
-/// Slack of a wait that ends by itself.
-const WINDOW_MAY_LIE_AHEAD: Duration = Duration::from_secs(1);
 
 impl Drop for Meter {
     fn drop(&mut self) {

@@ -73,16 +73,20 @@ impl Process {
     }
 
     /// Sends a signal to the program and all its children: `STOP` and `CONT` make it hang and come back.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        // Once the program is gone its id may be another's.
+        self.must_run()?;
         kill_process_group(self.pid(), signal).with_context(|| format!("{signal:?} to {}", self.name))
     }
 
-    /// Kills the program and all its children as `kill -9` does and returns when none is left.
+    /// Kills the program and all its children as `kill -9` does and returns when none is left. If the program has ended
+    /// by itself, nothing happens: children that it left are killed with their namespace.
     pub fn kill9(&mut self) -> Result<()> {
-        if self.child.try_wait()?.is_none() {
-            self.signal(Signal::KILL)?;
-            self.child.wait()?;
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
         }
+        self.signal(Signal::KILL)?;
+        self.child.wait()?;
         wait::until(DEATH, &format!("the children of {} to die", self.name), || {
             Ok(test_kill_process_group(self.pid()).is_err().then_some(()))
         })

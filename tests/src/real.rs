@@ -34,8 +34,10 @@ impl RealServer {
     pub fn start(lab: &Lab, server: &str) -> Result<Self> {
         let host = lab.server(server)?;
         let address = lab.listen_address(host);
-        let application = sipp::start_application(lab, host, address)?;
+        let mut application = sipp::start_application(lab, host, address)?;
         let kamailio = kamailio::start(lab, host, address)?;
+        // It was given the time that Kamailio takes; an address in use would have ended it.
+        application.must_run()?;
         Ok(Self { kamailio, application })
     }
 

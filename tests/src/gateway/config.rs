@@ -131,6 +131,7 @@ impl Config {
     }
 }
 
-pub(super) fn socket(lab: &Lab) -> PathBuf {
+/// Where the lab's gateway listens for its commands.
+pub fn socket(lab: &Lab) -> PathBuf {
     Path::join(&lab.dir(), "control.sock")
 }

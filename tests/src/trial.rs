@@ -1,0 +1,246 @@
+//! Faults under measured traffic: what the demo shows and the tests judge.
+//!
+//! One trial is a lab with a gateway, two servers and running RTP streams. Each fault is measured from outside: when it
+//! was made, when the gateway says that it flipped (both on `CLOCK_MONOTONIC`), and what the streams lost meanwhile.
+
+use std::{ops::Range, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Lab,
+    gateway::{Config, Gateway, socket},
+    meter::{Meter, Stream, Tally},
+    process::Process,
+    program, wait,
+};
+
+/// How long streams are measured before and after each fault.
+pub const WINDOW: Duration = Duration::from_secs(1);
+/// Much longer than any flip may take; a flip that has not come by then does not come.
+const FLIP: Duration = Duration::from_secs(10);
+/// How long a server that was started again may take until the gateway calls it up.
+const COMES_BACK: Duration = Duration::from_secs(20);
+
+/// What happens to the active server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An operator switches to the other server.
+    Planned,
+    /// The SIP process is killed with -9; its host lives.
+    Crash,
+    /// The cable is pulled behind a switch: nobody is told.
+    Silent,
+}
+
+/// What one fault did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    /// What happened.
+    pub kind: Kind,
+    /// The server before.
+    pub from: String,
+    /// The server after.
+    pub to: String,
+    /// RTP streams that ran.
+    pub streams: usize,
+    /// RTP packets sent from [`WINDOW`] before the fault to [`WINDOW`] after the flip.
+    pub sent: u64,
+    /// Of these: no echo came back.
+    pub lost: u64,
+    /// Of these: more than one echo came back; how many more.
+    pub duplicated: u64,
+    /// Longest time in which one stream heard nothing. 20 ms is a stream without loss.
+    pub max_gap_ms: f64,
+    /// From the evidence, or the operator's order, to the new word in the kernel, as the gateway measured it.
+    pub evidence_to_flip_us: f64,
+    /// From the moment before the fault was made to the flip.
+    pub fault_to_flip_ms: f64,
+    /// Ethernet bytes that came back per second, in the [`WINDOW`] before the fault.
+    pub bytes_per_s_before: f64,
+    /// The same in the [`WINDOW`] after the streams had settled.
+    pub bytes_per_s_after: f64,
+    /// What the gateway gave as its evidence.
+    pub evidence: String,
+    /// Echoes that came back in each [`CELL`] around the fault.
+    #[serde(skip)]
+    pub strip: Vec<u64>,
+}
+
+/// Length of one cell of [`Measured::strip`].
+pub const CELL: Duration = Duration::from_millis(10);
+/// Cells of the strip before the fault.
+pub const CELLS_BEFORE: u32 = 10;
+/// Cells of the strip from the fault on.
+pub const CELLS_AFTER: u32 = 30;
+
+/// A flip, as `voip-ha events --json` tells it.
+#[derive(Debug, Clone, Deserialize)]
+struct Flip {
+    monotonic_us: u64,
+    from: String,
+    to: String,
+    evidence_to_flip_us: f64,
+    evidence: Option<serde_json::Value>,
+}
+
+/// Starts a server of the trial by its name, `master` or `backup`.
+pub type StartServer<'lab> = Box<dyn Fn(&'lab Lab, &str) -> Result<Process> + 'lab>;
+
+/// A running trial.
+pub struct Trial<'lab> {
+    lab: &'lab Lab,
+    start_server: StartServer<'lab>,
+    servers: [(&'static str, Process); 2],
+    gateway: Gateway<'lab>,
+    events: Process,
+    flips_seen: usize,
+    meter: Option<Meter>,
+    streams: usize,
+}
+
+impl<'lab> Trial<'lab> {
+    /// Starts both servers and the gateway, and returns when the gateway has seen both up.
+    pub fn start(lab: &'lab Lab, config: Config, start_server: StartServer<'lab>) -> Result<Self> {
+        let servers = [("master", start_server(lab, "master")?), ("backup", start_server(lab, "backup")?)];
+        let gateway = Gateway::start(lab, config)?;
+        let events = follow_events(lab)?;
+        Ok(Self { lab, start_server, servers, gateway, events, flips_seen: 0, meter: None, streams: 0 })
+    }
+
+    /// The gateway.
+    pub fn gateway(&mut self) -> &mut Gateway<'lab> {
+        &mut self.gateway
+    }
+
+    /// Starts the RTP streams that every fault is measured by.
+    pub fn stream(&mut self, streams: Vec<Stream>) -> Result<()> {
+        self.streams = streams.len();
+        self.meter = Some(Meter::start(streams)?);
+        Ok(())
+    }
+
+    /// The account of the streams so far.
+    pub fn meter(&self) -> Result<&Meter> {
+        self.meter.as_ref().context("no streams run")
+    }
+
+    /// Ends the streams and accounts for all of them.
+    pub fn finish_streams(&mut self) -> Result<Tally> {
+        Ok(self.meter.take().context("no streams run")?.finish()?.total)
+    }
+
+    /// Makes something happen to the active server, and measures it.
+    pub fn make(&mut self, kind: Kind) -> Result<Measured> {
+        let active = self.gateway.status()?.active().to_owned();
+        let start = self.meter()?.now();
+        let before = self.settled(start..start + WINDOW)?;
+        let (made_at, made_us) = (self.meter()?.now(), monotonic_us());
+        self.inflict(kind, &active)?;
+        let flip = self.next_flip()?;
+        ensure!(flip.from == active, "the flip is from {}, not from {active}", flip.from);
+        let flipped_us = flip.monotonic_us.checked_sub(made_us).context("the flip came before the fault")?;
+        let flipped_at = made_at + Duration::from_micros(flipped_us);
+        // What is lost is lost for a while: the window ends when the streams have had time to be whole again.
+        let whole = self.settled(made_at - WINDOW..flipped_at + WINDOW)?;
+        let after = self.settled(flipped_at + WINDOW..flipped_at + 2 * WINDOW)?;
+        let strip = self.strip(made_at)?;
+        Ok(Measured {
+            kind,
+            from: flip.from,
+            to: flip.to,
+            streams: self.streams,
+            sent: whole.sent,
+            lost: whole.lost,
+            duplicated: whole.duplicated,
+            max_gap_ms: whole.max_gap.as_secs_f64() * 1e3,
+            evidence_to_flip_us: flip.evidence_to_flip_us,
+            fault_to_flip_ms: flipped_us as f64 / 1e3,
+            bytes_per_s_before: before.bytes_per_s(),
+            bytes_per_s_after: after.bytes_per_s(),
+            evidence: evidence_text(flip.evidence.as_ref()),
+            strip,
+        })
+    }
+
+    /// Undoes a crash or a silent death: starts the server again or plugs its cable in, and returns when the gateway
+    /// calls it up. The other server stays active.
+    pub fn bring_back(&mut self, kind: Kind, server: &str) -> Result<()> {
+        match kind {
+            Kind::Planned => {}
+            Kind::Crash => {
+                let fresh = (self.start_server)(self.lab, server)?;
+                self.process(server)?.1 = fresh;
+            }
+            Kind::Silent => self.lab.mend(server)?,
+        }
+        let what = format!("{server} is up again");
+        self.gateway.wait_until(&what, COMES_BACK, |status| status.health(server) == "up")?;
+        Ok(())
+    }
+
+    fn inflict(&mut self, kind: Kind, active: &str) -> Result<()> {
+        match kind {
+            Kind::Planned => {
+                let other = if active == "master" { "backup" } else { "master" };
+                self.gateway.switch(other)
+            }
+            Kind::Crash => self.process(active)?.1.kill9(),
+            Kind::Silent => self.lab.cut(active),
+        }
+    }
+
+    fn process(&mut self, server: &str) -> Result<&mut (&'static str, Process)> {
+        self.servers.iter_mut().find(|(name, _)| *name == server).with_context(|| format!("no server {server}"))
+    }
+
+    fn settled(&self, window: Range<Duration>) -> Result<Tally> {
+        Ok(self.meter()?.settled(window)?.total)
+    }
+
+    fn strip(&self, made_at: Duration) -> Result<Vec<u64>> {
+        let meter = self.meter()?;
+        let first = made_at.saturating_sub(CELLS_BEFORE * CELL);
+        let cells = (0..CELLS_BEFORE + CELLS_AFTER).map(|cell| first + cell * CELL);
+        Ok(cells.map(|start| meter.snapshot(start..start + CELL).received).collect())
+    }
+
+    fn next_flip(&mut self) -> Result<Flip> {
+        let flips = wait::until(FLIP, "the gateway to flip", || {
+            self.events.must_run()?;
+            let flips = flips_in(&self.events.log())?;
+            Ok((flips.len() > self.flips_seen).then_some(flips))
+        })?;
+        self.flips_seen += 1;
+        Ok(flips[self.flips_seen - 1].clone())
+    }
+}
+
+fn follow_events(lab: &Lab) -> Result<Process> {
+    let mut command = Command::new(program("voip-ha")?);
+    command.args(["events", "--follow", "--json", "--socket"]).arg(socket(lab));
+    let mut events = Process::start(lab, lab.gateway(), "events", command)?;
+    events.wait_for_log("\"started\"", FLIP)?;
+    Ok(events)
+}
+
+/// The flips in a log of events. A last line that is not whole yet is left for later.
+fn flips_in(log: &str) -> Result<Vec<Flip>> {
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    let flips = whole.lines().filter(|line| line.contains("\"kind\":\"flip\""));
+    flips.map(|line| serde_json::from_str(line).with_context(|| format!("event {line}"))).collect()
+}
+
+fn evidence_text(evidence: Option<&serde_json::Value>) -> String {
+    let kind = evidence.and_then(|evidence| evidence.get("kind")).and_then(serde_json::Value::as_str);
+    kind.unwrap_or("operator").to_owned()
+}
+
+/// `CLOCK_MONOTONIC` in microseconds.
+fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
+}
