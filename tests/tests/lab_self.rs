@@ -50,7 +50,7 @@ fn routers_between(from: &Namespace, to: &Namespace, address: Ipv4Addr) -> Resul
 }
 
 #[test]
-fn the_gateway_is_on_every_path_between_phones_and_servers() -> Result<()> {
+fn servers_reach_phones_through_the_gateway_in_every_layout() -> Result<()> {
     // The edge of the one-arm layout is one more router, the router to the cloud another.
     for (layout, master, backup) in [(Layout::TwoArm, 1, 2), (Layout::OneArm, 2, 3), (Layout::Routed, 1, 2)] {
         let lab = Lab::new(shared(layout))?;
