@@ -7,8 +7,19 @@ use serde::Deserialize;
 /// The gateway at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Status {
+    /// Those with the XDP program.
+    pub interfaces: Vec<InterfaceStatus>,
     /// In the order of the configuration.
     pub services: Vec<ServiceStatus>,
+}
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// The XDP program on it.
+    pub program_id: Option<u32>,
 }
 
 /// One service.
@@ -39,6 +50,11 @@ impl Status {
     /// The active server of the only service of a lab's gateway.
     pub fn active(&self) -> &str {
         self.services.first().map_or("", |service| &service.active)
+    }
+
+    /// The XDP programs on the gateway's interfaces.
+    pub fn program_ids(&self) -> Vec<u32> {
+        self.interfaces.iter().filter_map(|interface| interface.program_id).collect()
     }
 
     /// The health of a server: `up`, `down`, `unknown`, or empty if there is none of that name.
