@@ -127,6 +127,10 @@ impl Step {
             Self::DebianLinker(Some(llvm)) => format!("bpf-linker for LLVM {llvm} is missing"),
             Self::DebianLinker(None) | Self::ReleasedLinker => "a bpf-linker as new as the compiler is missing".into(),
             Self::Link => format!("rustup does not know Debian's compiler as {LINKED_TOOLCHAIN}"),
+            Self::Packages(names) if names.contains(&"kamailio") => format!(
+                "missing packages: {}; kamailio.service stays off, `systemctl unmask kamailio.service` permits it",
+                names.join(", ")
+            ),
             Self::Packages(names) | Self::Unknown(names) => format!("missing packages: {}", names.join(", ")),
             Self::Components(names) => format!("missing components: {}", names.join(", ")),
             Self::Nightly => "a nightly compiler with rust-src is missing".into(),
