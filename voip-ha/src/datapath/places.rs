@@ -55,7 +55,7 @@ impl Places {
             let present = held.get(&server.address.octets()).copied();
             places.servers.push(Place { service, slot: present.unwrap_or(ServerNumber(number).slot(0)) });
         }
-        places.clear_strangers(words, &held, &addresses);
+        places.set_words_right(words, &held, &addresses);
         Ok(places)
     }
 
@@ -66,14 +66,16 @@ impl Places {
         self.servers.iter().position(is_it).map(ServerId)
     }
 
-    /// Takes servers that do not belong to a service, or did not until now, out of the service's word.
-    fn clear_strangers(&self, words: &Words, held: &BTreeMap<Address, Slot>, addresses: &[Address]) {
-        let known = |service, slot: Option<Slot>| {
-            self.server_in(service, slot).filter(|server| held.contains_key(&addresses[server.0])).and(slot)
+    /// Takes servers that do not belong to a service, or did not until now, out of the service's word. Points the word at
+    /// the present slot of those that do: a controller that died while it wrote a next hop left it at the other one.
+    fn set_words_right(&self, words: &Words, held: &BTreeMap<Address, Slot>, addresses: &[Address]) {
+        let present = |service, slot: Option<Slot>| {
+            let known = self.server_in(service, slot).filter(|server| held.contains_key(&addresses[server.0]));
+            known.map(|server| self.servers[server.0].slot)
         };
         for (index, &word_index) in self.services.iter().enumerate() {
             let (service, word) = (ServiceId(index), words.load(word_index));
-            let (active, draining) = (known(service, word.active()), known(service, word.draining()));
+            let (active, draining) = (present(service, word.active()), present(service, word.draining()));
             if (active, draining) != (word.active(), word.draining()) {
                 words.store(word_index, SteeringWord::new(active, draining, word.epoch().wrapping_add(1)));
             }
