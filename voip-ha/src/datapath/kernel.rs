@@ -3,7 +3,7 @@
 //! Order of every write: everything new first, then the word or the key that makes packets look at it.
 
 use anyhow::{Context as _, Result};
-use aya::Ebpf;
+use aya::{Ebpf, maps::MapError};
 use voip_ha_ebpf::abi::{
     Address, MAX_SIP_PORTS, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord,
 };
@@ -86,9 +86,8 @@ impl KernelDatapath {
         for (id, _, server) in config.servers() {
             let Place { service, slot } = self.places.servers[id.0];
             let address = server.address.octets();
-            let entry = self.tables.slot(slot)?;
-            if entry.address != address {
-                // A number that nobody had, or one whose last owner left the configuration.
+            if let Err(MapError::KeyNotFound) = self.tables.origins.get(&address, 0) {
+                // A newcomer, which may have been here before: what its number counted and where it was is history.
                 self.tables.clear_traffic(slot.server())?;
                 self.write_slot(slot, ServerEntry { address, ..ServerEntry::default() })?;
             }
