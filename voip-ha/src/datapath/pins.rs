@@ -145,9 +145,7 @@ fn lock(pin_dir: &Path) -> Result<File> {
 }
 
 fn mount_if_missing(pin_dir: &Path) -> Result<()> {
-    let existing = pin_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let kind = statfs(existing).with_context(|| format!("cannot look at {}", existing.display()))?.f_type;
-    if kind as u64 == BPFFS_MAGIC {
+    if is_on_bpffs(pin_dir)? {
         return Ok(());
     }
     ensure!(
@@ -155,10 +153,23 @@ fn mount_if_missing(pin_dir: &Path) -> Result<()> {
         "gateway.pin_dir {} is not on a BPF file system: mount one there (mount -t bpf bpf DIRECTORY) or use {BPFFS}/…",
         pin_dir.display()
     );
+    // One at a time: a second mount, by a gateway that starts at the same moment, would hide the pins in the first.
+    let mount_point = File::open(BPFFS).with_context(|| format!("cannot open {BPFFS}"))?;
+    flock(&mount_point, FlockOperation::LockExclusive).with_context(|| format!("cannot lock {BPFFS}"))?;
+    if is_on_bpffs(pin_dir)? {
+        return Ok(());
+    }
     tracing::info!("mounting the BPF file system at {BPFFS}");
     let options = CString::new("mode=0700").expect("no zero byte");
     mount("bpf", BPFFS, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, options.as_c_str())
         .with_context(|| format!("cannot mount a BPF file system at {BPFFS}"))
+}
+
+/// Whether `path` is, or would be made, on a BPF file system.
+fn is_on_bpffs(path: &Path) -> Result<bool> {
+    let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let kind = statfs(existing).with_context(|| format!("cannot look at {}", existing.display()))?.f_type;
+    Ok(kind as u64 == BPFFS_MAGIC)
 }
 
 fn names_in(directory: &Path) -> Result<Vec<String>> {
