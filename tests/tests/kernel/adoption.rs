@@ -1,0 +1,220 @@
+//! A controller that starts again finds what the one before it left, and keeps it.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::links::{FdLink, PinnedLink};
+use voip_ha::{
+    config::Config,
+    datapath::{Datapath as _, NextHop, Pins, Steering, Tables},
+    ids::ServiceId,
+};
+use voip_ha_ebpf::abi::{Address, OriginEntry, ServerEntry, ServerNumber, Slot};
+
+use super::{
+    frame::datagram,
+    net::{self, BACK, FRONT, OTHER_VIP, PHONE, VIP, mac},
+    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, next_hop},
+};
+
+/// The services of the rig after a change: `master`, `lost` and `two` have left, a newcomer is first, and the order of
+/// everything else is another one.
+const CHANGED: &str = "
+    [[service]]
+    name = 'trunk'
+    vip = '192.0.2.20'
+    sip_ports = [5060]
+    rtp_ports = '20000-29999'
+    server = [{ name = 'newcomer', address = '10.0.0.9' }, { name = 'one', address = '10.0.0.3' }]
+
+    [[service]]
+    name = 'pbx'
+    vip = '192.0.2.10'
+    sip_ports = [5060]
+    rtp_ports = '10000-19999'
+    server = [{ name = 'astray', address = '10.0.0.5' }, { name = 'cloud', address = '10.8.0.2' }]";
+
+fn request(vip: Address) -> Vec<u8> {
+    datagram((PHONE, 4000), (vip, 5060))
+}
+
+/// The Ethernet address that the next packet to the VIP is sent to.
+fn target(rig: &mut Rig, vip: Address) -> Result<Vec<u8>> {
+    let ran = rig.run(FRONT, &request(vip))?;
+    ensure!(ran.act == Act::Redirect, "{:?}", rig.observe(FRONT, &request(vip))?.1);
+    Ok(ran.frame[..6].to_vec())
+}
+
+fn outcome(rig: &mut Rig, from: u32, frame: &[u8]) -> Result<&'static str> {
+    Ok(rig.observe(from, frame)?.1.2)
+}
+
+/// Ids of an interface's link and of the program in it.
+fn ids(rig: &Rig, interface: &str) -> Result<(u32, u32)> {
+    let link = FdLink::from(PinnedLink::from_pin(Pins::new(rig.pin_dir()).link(interface))?);
+    let info = link.info()?;
+    Ok((info.id(), info.program_id()))
+}
+
+#[test]
+fn a_restarted_controller_finds_steering_next_hops_and_counters_as_they_were() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?;
+        rig.steer(PBX, Some("cloud"), Some("master"))?;
+        target(&mut rig, VIP)?;
+        let before = (rig.datapath.steering(PBX), rig.datapath.steering(TRUNK), rig.tally()?);
+        let mut rig = rig.restarted(SERVICES)?;
+        let after = (rig.datapath.steering(PBX), rig.datapath.steering(TRUNK), rig.tally()?);
+        ensure!(after == before, "{after:?}");
+        ensure!(target(&mut rig, VIP)? == net::CLOUD_ROUTER, "the next hop is another one");
+        let late = datagram(([10, 0, 0, 2], 5060), (PHONE, 4000));
+        ensure!(outcome(&mut rig, BACK, &late)? == "to-client", "the draining server is fenced");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_restarted_controller_replaces_the_program_and_keeps_the_links() -> Result<()> {
+    apart(|| {
+        let rig = Rig::ready()?;
+        ensure!(rig.attachments.iter().all(|attachment| !attachment.adopted), "{:?}", rig.attachments);
+        let before = [ids(&rig, "front")?, ids(&rig, "back")?];
+        let mut rig = rig.restarted(SERVICES)?;
+        ensure!(rig.attachments.iter().all(|attachment| attachment.adopted), "{:?}", rig.attachments);
+        let program = rig.program()?.info()?.id();
+        for (interface, (link, old_program)) in ["front", "back"].into_iter().zip(before) {
+            ensure!(program != old_program, "the program is the old one");
+            ensure!(ids(&rig, interface)? == (link, program), "{interface}: {:?}", ids(&rig, interface)?);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn an_interface_that_was_made_anew_gets_a_new_link() -> Result<()> {
+    apart(|| {
+        let rig = Rig::ready()?;
+        net::ip("link del front\nlink del back\nlink del side")?;
+        net::build()?;
+        let rig = rig.restarted(SERVICES)?;
+        ensure!(rig.attachments.iter().all(|attachment| !attachment.adopted), "{:?}", rig.attachments);
+        Ok(())
+    })
+}
+
+#[test]
+fn servers_that_stay_keep_their_numbers_and_a_newcomer_starts_from_zero() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?;
+        target(&mut rig, VIP)?;
+        target(&mut rig, OTHER_VIP)?;
+        let numbers = |rig: &Rig| -> Result<[ServerNumber; 3]> {
+            Ok([rig.number("one")?, rig.number("astray")?, rig.number("cloud")?])
+        };
+        let (stay, tally, master) = (numbers(&rig)?, rig.tally()?, rig.number("master")?);
+        ensure!(master == ServerNumber(0) && tally.keys().any(|place| place.0 == Some(master)), "{tally:?}");
+        let mut rig = rig.restarted(CHANGED)?;
+        ensure!(numbers(&rig)? == stay, "{:?} were {stay:?}", numbers(&rig)?);
+        ensure!(rig.number("newcomer")? == master, "the lowest free number is that of the master");
+        let expected = tally.into_iter().filter(|(place, _)| place.0 != Some(master)).collect();
+        ensure!(rig.tally()? == expected, "{:?}, not {expected:?}", rig.tally()?);
+        // Services have changed places.
+        ensure!(rig.datapath.steering(ServiceId(1)) == Steering::default(), "nobody took the master's place");
+        ensure!(rig.datapath.steering(ServiceId(0)).active == Some(rig.server("one")?), "`one` is still active");
+        ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-active-server", "to whom?");
+        ensure!(target(&mut rig, OTHER_VIP)? == next_hop("one").context("no hop")?.destination, "`one` has moved");
+        let from_master = datagram(([10, 0, 0, 2], 5060), (PHONE, 4000));
+        ensure!(outcome(&mut rig, BACK, &from_master)? == "not-service", "the master is nobody now");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_service_that_left_the_configuration_is_none_of_the_gateways_business() -> Result<()> {
+    apart(|| {
+        let only_trunk = CHANGED.split("[[service]]").nth(1).context("no service")?;
+        let mut rig = Rig::ready()?.restarted(&format!("[[service]]{only_trunk}"))?;
+        ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "not-service", "the VIP is still served");
+        ensure!(target(&mut rig, OTHER_VIP)? == next_hop("one").context("no hop")?.destination, "`one` has moved");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_moves_to_another_service_is_active_in_neither() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?;
+        rig.steer(TRUNK, Some("two"), Some("one"))?;
+        let number = rig.number("two")?;
+        let moved = SERVICES.replace(", { name = 'two', address = '10.0.0.6' }", "").replace(
+            "{ name = 'lost', address = '10.0.0.4' }",
+            "{ name = 'lost', address = '10.0.0.4' }, { name = 'two', address = '10.0.0.6' }",
+        );
+        let mut rig = rig.restarted(&moved)?;
+        ensure!(rig.number("two")? == number, "another number");
+        let expected = Steering { active: None, draining: Some(rig.server("one")?) };
+        ensure!(rig.datapath.steering(TRUNK) == expected, "{:?}", rig.datapath.steering(TRUNK));
+        ensure!(rig.datapath.steering(PBX).active == Some(rig.server("master")?), "{:?}", rig.datapath.steering(PBX));
+        let from_two = datagram(([10, 0, 0, 6], 5060), (PHONE, 4000));
+        ensure!(outcome(&mut rig, BACK, &from_two)? == "fenced", "it may send");
+        rig.steer(PBX, Some("two"), None)?;
+        let frame = rig.run(BACK, &from_two)?.frame;
+        ensure!(frame[26..30] == VIP, "it sends as {:?}", &frame[26..30]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_left_and_came_back_starts_from_zero() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?;
+        let master = rig.server("master")?;
+        // Written twice, so that both of its slots hold a way to it.
+        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, source: mac(BACK), destination: [2; 6] })?;
+        target(&mut rig, VIP)?;
+        let without = SERVICES.replace("{ name = 'master', address = '10.0.0.2' },", "");
+        let mut rig = rig.restarted(&without)?.restarted(SERVICES)?;
+        let master = rig.number("master")?;
+        rig.steer(PBX, Some("master"), None)?;
+        ensure!(rig.tally()?.keys().all(|place| place.0 != Some(master)), "old counters: {:?}", rig.tally()?);
+        ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-next-hop", "an old next hop is used");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one() -> Result<()> {
+    apart(|| {
+        let rig = Rig::ready()?;
+        // As far as `set_next_hop` gets before its last write, the decision word.
+        let mut tables = Tables::open(&Pins::new(rig.pin_dir()))?;
+        let address: Address = [10, 0, 0, 2];
+        let origin = tables.origins.get(&address, 0)?;
+        let fresh = Slot(origin.slot).other_bank();
+        let entry = ServerEntry { next_hop: [2, 9, 9, 9, 9, 9], ..tables.slot(Slot(origin.slot))? };
+        tables.servers.set(fresh.0, entry, 0)?;
+        tables.origins.insert(address, OriginEntry { slot: fresh.0, ..origin }, 0)?;
+        let word = |tables: &Tables| tables.word(origin.service);
+        ensure!(word(&tables)?.active() == Some(fresh.other_bank()), "{:?}", word(&tables)?);
+
+        let mut rig = rig.restarted(SERVICES)?;
+        ensure!(word(&tables)?.active() == Some(fresh), "the word names the old bank, which is no longer kept up");
+        ensure!(target(&mut rig, VIP)? == entry.next_hop, "the old way is still in use");
+        let (master, destination) = (rig.server("master")?, [2, 8, 8, 8, 8, 8]);
+        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, source: mac(BACK), destination })?;
+        ensure!(target(&mut rig, VIP)? == destination, "the new way is not used");
+        ensure!(word(&tables)?.active() == Some(fresh.other_bank()), "an entry in use was written over");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_numbers_of_a_new_gateway_follow_the_configuration() -> Result<()> {
+    apart(|| {
+        let rig = Rig::ready()?;
+        let Config { services, .. } = &rig.config;
+        let names = services.iter().flat_map(|service| &service.servers).map(|server| &server.name);
+        for (number, name) in (0..).zip(names) {
+            ensure!(rig.number(name)? == ServerNumber(number), "{name} has number {:?}", rig.number(name)?);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,138 @@
+//! Random frames from a seed: to the services, from the servers, about something else, and each of them garbled.
+
+use std::env;
+
+use anyhow::{Context as _, Result};
+use etherparse::{IpNumber, PacketBuilder};
+use fastrand::Rng;
+use voip_ha_ebpf::abi::Address;
+
+use super::{
+    frame::{ETHERNET, datagram_with, ip_header},
+    net::{BACK, FAR_PHONE, FRONT, GATEWAY, NEW_PHONE, NOWHERE, OTHER_VIP, PHONE, REFUSED, SIDE_PHONE, VIP},
+};
+
+const SERVERS: [Address; 6] =
+    [[10, 0, 0, 2], [10, 8, 0, 2], [10, 0, 0, 4], [10, 0, 0, 5], [10, 0, 0, 3], [10, 0, 0, 6]];
+const CLIENTS: [Address; 15] = [
+    PHONE,
+    PHONE,
+    PHONE,
+    PHONE,
+    FAR_PHONE,
+    NEW_PHONE,
+    SIDE_PHONE,
+    REFUSED[0],
+    REFUSED[1],
+    REFUSED[2],
+    NOWHERE,
+    GATEWAY,
+    VIP,
+    OTHER_VIP,
+    [10, 0, 0, 2],
+];
+/// Ports of a service or just beside them, and two that are nobody's.
+const PORTS: [u16; 16] =
+    [5060, 5060, 5060, 5080, 10_000, 12_345, 15_000, 19_999, 20_000, 22_222, 25_000, 29_999, 5061, 9_999, 0, 53];
+
+/// The seed of a run: `VOIP_HA_SEED`, or a new one.
+pub(crate) fn seed() -> Result<u64> {
+    match env::var("VOIP_HA_SEED") {
+        Ok(text) => text.parse().with_context(|| format!("VOIP_HA_SEED is {text}, which is no number")),
+        Err(_) => Ok(fastrand::u64(..)),
+    }
+}
+
+/// A frame, and the interface it comes in by. The kernel runs no program on less than an Ethernet header.
+pub(crate) fn frame(rng: &mut Rng) -> (u32, Vec<u8>) {
+    let mut frame = match rng.u8(..12) {
+        0..=4 => to_service(rng),
+        5..=9 => from_server(rng),
+        10 => unrelated(rng),
+        _ => (0..rng.usize(ETHERNET..200)).map(|_| rng.u8(..)).collect(),
+    };
+    // Half of the frames stay as they are, a quarter is garbled once, and so on.
+    while rng.bool() {
+        garble(rng, &mut frame);
+    }
+    (if rng.bool() { FRONT } else { BACK }, frame)
+}
+
+fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.usize(..from.len())]
+}
+
+fn to_service(rng: &mut Rng) -> Vec<u8> {
+    let from = if rng.u8(..5) == 0 { pick(rng, &SERVERS) } else { pick(rng, &CLIENTS) };
+    let (vip, ports) = (pick(rng, &[VIP, OTHER_VIP]), (rng.u16(..), pick(rng, &PORTS)));
+    datagram(rng, from, vip, ports)
+}
+
+fn from_server(rng: &mut Rng) -> Vec<u8> {
+    let (from, to, ports) = (pick(rng, &SERVERS), pick(rng, &CLIENTS), (pick(rng, &PORTS), rng.u16(..)));
+    datagram(rng, from, to, ports)
+}
+
+fn datagram(rng: &mut Rng, from: Address, to: Address, ports: (u16, u16)) -> Vec<u8> {
+    let mut header = ip_header(from, to);
+    header.time_to_live = pick(rng, &[64, 64, 64, 64, 64, 64, 255, 3, 2, 1, 0]);
+    header.identification = rng.u16(..);
+    header.dont_fragment = rng.bool();
+    if rng.u8(..4) == 0 {
+        let options: Vec<u8> = (0..4 * rng.usize(1..=10)).map(|_| rng.u8(..)).collect();
+        header.options = options.as_slice().try_into().expect("whole words, ten at most");
+    }
+    // Now and then around the MTU of 1500 bytes.
+    let length = if rng.u8(..8) == 0 { rng.usize(1400..1600) } else { rng.usize(..200) };
+    let payload: Vec<u8> = (0..length).map(|_| rng.u8(..)).collect();
+    datagram_with(header, ports, &payload)
+}
+
+fn unrelated(rng: &mut Rng) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2([2; 6], [4; 6]);
+    let (from, to) = (pick(rng, &CLIENTS), pick(rng, &[VIP, NOWHERE, PHONE, [10, 0, 0, 2]]));
+    let mut frame = Vec::new();
+    let written = match rng.u8(..4) {
+        0 => ethernet.ipv6([0x20; 16], [0xfd; 16], 64).udp(5060, 5060).write(&mut frame, b"over IPv6"),
+        1 => ethernet.ipv4(from, to, 64).tcp(5060, 5060, 1, 1000).write(&mut frame, b"over TCP"),
+        2 => ethernet.ipv4(from, to, 64).icmpv4_echo_request(1, 1).write(&mut frame, b"ping"),
+        _ => ethernet.ipv4(from, NOWHERE, 64).udp(5060, 5060).write(&mut frame, b"to somebody else"),
+    };
+    written.expect("memory takes every frame");
+    frame
+}
+
+/// Does one thing that a fault or an attacker may do to a frame.
+fn garble(rng: &mut Rng, frame: &mut Vec<u8>) {
+    const ETHERTYPE: usize = 12;
+    const TOTAL_LENGTH: usize = ETHERNET + 2;
+    const FRAGMENT: usize = ETHERNET + 6;
+    const PROTOCOL: usize = ETHERNET + 9;
+    const UDP: usize = ETHERNET + 20;
+    let small = rng.u16(..300).to_be_bytes();
+    match rng.u8(..13) {
+        0 => frame.truncate(rng.usize(ETHERNET..=frame.len())),
+        1 => frame.extend((0..rng.usize(1..50)).map(|_| rng.u8(..))),
+        2 => put(frame, ETHERTYPE, &pick(rng, &[[0x86, 0xdd], [0x81, 0x00], [0x08, 0x06], [0x08, 0x00]])),
+        3 => drop(frame.splice(ETHERTYPE..ETHERTYPE, [0x81, 0x00, 0x00, rng.u8(..)])),
+        4 => put(frame, ETHERNET, &[0x40 | rng.u8(..16)]),
+        5 => put(frame, TOTAL_LENGTH, &small),
+        6 => put(frame, TOTAL_LENGTH, &rng.u16(..).to_be_bytes()),
+        7 => put(frame, FRAGMENT, &rng.u16(..).to_be_bytes()),
+        8 => put(frame, PROTOCOL, &[pick(rng, &[IpNumber::TCP.0, IpNumber::ICMP.0, IpNumber::UDP.0])]),
+        9 => put(frame, UDP + 4, &small),
+        10 => put(frame, UDP + 6, &pick(rng, &[[0, 0], [0xff, 0xff], small])),
+        11 => put(frame, 0, &[rng.u8(..)]),
+        _ => {
+            let offset = rng.usize(..frame.len().min(60));
+            put(frame, offset, &[rng.u8(..)]);
+        }
+    }
+}
+
+/// Writes as much of `bytes` as the frame has room for at `offset`.
+fn put(frame: &mut [u8], offset: usize, bytes: &[u8]) {
+    for (place, byte) in frame.iter_mut().skip(offset).zip(bytes) {
+        *place = *byte;
+    }
+}

@@ -1,0 +1,12 @@
+//! The XDP program in the kernel, frame by frame: loaded by the real datapath, run by BPF_PROG_TEST_RUN.
+
+mod adoption;
+mod agreement;
+mod frame;
+mod generate;
+mod model;
+mod net;
+mod pins;
+mod rig;
+mod steering;
+mod verifier;

@@ -1,0 +1,99 @@
+//! The program as it should be: the packet logic of the library on the host, with the kernel's tables copied into maps.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use voip_ha::datapath::Tables as KernelTables;
+use voip_ha_ebpf::{
+    abi::{
+        Address, Class, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome, ServerEntry, ServiceEntry, Slot, SteeringWord,
+    },
+    packet::Frame,
+    rewrite::{self, Rewrite},
+    steer::{Action, Hop, Route, RouteQuery, Tables, Verdict, steer},
+};
+
+use super::{
+    net::{self, BACK, FRONT},
+    rig::{Act, Place, Ran},
+};
+
+/// The tables of one moment.
+pub(crate) struct Model {
+    services: HashMap<Address, ServiceEntry>,
+    origins: HashMap<Address, OriginEntry>,
+    words: Vec<SteeringWord>,
+    servers: Vec<ServerEntry>,
+}
+
+impl Tables for Model {
+    fn service(&self, vip: &Address) -> Option<&ServiceEntry> {
+        self.services.get(vip)
+    }
+    fn origin(&self, address: &Address) -> Option<&OriginEntry> {
+        self.origins.get(address)
+    }
+    fn steering(&self, service: u32) -> Option<SteeringWord> {
+        self.words.get(service as usize).copied()
+    }
+    fn server(&self, slot: Slot) -> Option<&ServerEntry> {
+        self.servers.get(slot.0 as usize)
+    }
+    fn route(&self, query: &RouteQuery) -> Route {
+        net::route(query)
+    }
+}
+
+impl Model {
+    /// Copies what the kernel holds now.
+    pub(crate) fn of(tables: &KernelTables) -> Result<Self> {
+        Ok(Self {
+            services: tables.services()?.into_iter().map(|(vip, entry)| (vip.octets(), entry)).collect(),
+            origins: tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), entry)).collect(),
+            words: (0..MAX_SERVICES).map(|service| tables.word(service)).collect::<Result<_>>()?,
+            servers: (0..MAX_SLOTS).map(|slot| tables.slot(Slot(slot))).collect::<Result<_>>()?,
+        })
+    }
+
+    /// What the program should make of a frame, and where it should count it.
+    pub(crate) fn run(&self, frame: &[u8]) -> (Ran, Place) {
+        let mut bytes = frame.to_vec();
+        let mut view = Frame::from_slice(&mut bytes);
+        let Verdict { server, class, action } = steer(&mut view, self);
+        let (act, outcome) = carry_out(&mut view, action);
+        (Ran { act, frame: bytes }, place(server, class, outcome))
+    }
+}
+
+fn place(server: Option<voip_ha_ebpf::abi::ServerNumber>, class: Class, outcome: Outcome) -> Place {
+    (server, class.name(), outcome.name())
+}
+
+fn carry_out(frame: &mut Frame<'_>, action: Action) -> (Act, Outcome) {
+    match action {
+        Action::ToServer(rewrite, hop) if has_program(&hop) => {
+            redirect(frame, &rewrite, &hop);
+            (Act::Redirect, Outcome::ToServer)
+        }
+        Action::ToServer(..) => (Act::Drop, Outcome::NoDevice),
+        Action::ToClient(rewrite, hop) if has_program(&hop) => {
+            redirect(frame, &rewrite, &hop);
+            (Act::Redirect, Outcome::ToClient)
+        }
+        Action::ToClient(rewrite, _) | Action::ToClientByStack(rewrite) => {
+            rewrite::addresses(frame, &rewrite).expect("steer looked at the headers");
+            (Act::Pass, Outcome::ToClientByStack)
+        }
+        Action::Pass(outcome) => (Act::Pass, outcome),
+        Action::Drop(outcome) => (Act::Drop, outcome),
+    }
+}
+
+fn has_program(hop: &Hop) -> bool {
+    [FRONT, BACK].contains(&hop.ifindex)
+}
+
+fn redirect(frame: &mut Frame<'_>, rewrite: &Rewrite, hop: &Hop) {
+    rewrite::addresses(frame, rewrite).expect("steer looked at the headers");
+    rewrite::forward(frame, hop).expect("steer looked at the headers");
+}

@@ -1,0 +1,130 @@
+//! The network of a rig: devices, neighbours and one client address for every way that the routing table can answer.
+
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use voip_ha_ebpf::{
+    abi::{Address, Mac},
+    steer::{Hop, Route, RouteQuery},
+};
+
+/// Device towards phones.
+pub(crate) const FRONT: u32 = 11;
+/// Device towards servers.
+pub(crate) const BACK: u32 = 12;
+/// A device without the program.
+pub(crate) const SIDE: u32 = 13;
+
+pub(crate) const VIP: Address = [192, 0, 2, 10];
+pub(crate) const OTHER_VIP: Address = [192, 0, 2, 20];
+
+/// On the front network, in the neighbour table.
+pub(crate) const PHONE: Address = [198, 51, 100, 7];
+/// On the front network, not in the neighbour table.
+pub(crate) const NEW_PHONE: Address = [198, 51, 100, 8];
+/// Behind a router of the front network.
+pub(crate) const FAR_PHONE: Address = [203, 0, 113, 7];
+/// On the network of the device without the program.
+pub(crate) const SIDE_PHONE: Address = [198, 51, 101, 7];
+/// Refused by a route: blackhole, unreachable, prohibit.
+pub(crate) const REFUSED: [Address; 3] = [[203, 0, 113, 129], [203, 0, 113, 193], [203, 0, 113, 225]];
+/// Nowhere: no route leads there.
+pub(crate) const NOWHERE: Address = [100, 64, 0, 1];
+/// The gateway's own address towards the servers, which it probes from.
+pub(crate) const GATEWAY: Address = [10, 0, 0, 1];
+
+const PHONE_MAC: Mac = [2, 0, 198, 51, 100, 7];
+const ROUTER_MAC: Mac = [2, 0, 198, 51, 100, 254];
+const SIDE_PHONE_MAC: Mac = [2, 0, 198, 51, 101, 7];
+/// The router on the way to the cloud.
+pub(crate) const CLOUD_ROUTER: Mac = [2, 0, 10, 0, 0, 254];
+
+const MTU: u16 = 1500;
+
+const LINKS: &str = "
+    link add name front index 11 address 02:00:00:00:00:0b type veth peer name phones
+    link add name back index 12 address 02:00:00:00:00:0c type veth peer name servers
+    link add name side index 13 address 02:00:00:00:00:0d type veth peer name strangers
+    link set front up
+    link set back up
+    link set side up
+    link set phones up
+    link set servers up
+    link set strangers up
+    addr add 198.51.100.1/24 dev front
+    addr add 192.0.2.10/32 dev front
+    addr add 192.0.2.20/32 dev front
+    addr add 10.0.0.1/24 dev back
+    addr add 198.51.101.1/24 dev side
+    neigh add 198.51.100.7 lladdr 02:00:c6:33:64:07 dev front nud permanent
+    neigh add 198.51.100.254 lladdr 02:00:c6:33:64:fe dev front nud permanent
+    neigh add 198.51.101.7 lladdr 02:00:c6:33:65:07 dev side nud permanent
+    neigh add 10.0.0.2 lladdr 02:00:0a:00:00:02 dev back nud permanent
+    neigh add 10.0.0.254 lladdr 02:00:0a:00:00:fe dev back nud permanent
+    route add 203.0.113.0/25 via 198.51.100.254
+    route replace blackhole 203.0.113.128/26
+    route replace unreachable 203.0.113.192/27
+    route replace prohibit 203.0.113.224/28
+    route add 10.8.0.0/24 via 10.0.0.254";
+
+/// Builds the network in the namespace of this thread.
+pub(crate) fn build() -> Result<()> {
+    // Or the stack would send neighbour discovery of its own through the program, and into its counters.
+    for scope in ["all", "default"] {
+        let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
+        if fs::exists(&path)? {
+            fs::write(&path, "1").context(path)?;
+        }
+    }
+    ip(LINKS).map(drop)
+}
+
+static CHILD_STARTS: Mutex<()> = Mutex::new(());
+
+/// Waits for the children that other threads are starting. Until a child has become another program, it holds a copy of
+/// every file of this process, and with that the lock of a pin directory that was just let go.
+pub(crate) fn children_have_started() -> MutexGuard<'static, ()> {
+    CHILD_STARTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs lines of `ip` in the namespace of this thread.
+pub(crate) fn ip(lines: &str) -> Result<String> {
+    let mut command = Command::new("ip");
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let start = children_have_started();
+    let mut child = command.spawn().context("the ip command (package iproute2)")?;
+    drop(start);
+    child.stdin.take().context("no pipe to ip")?.write_all(lines.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "ip: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The Ethernet address of one of the three devices.
+pub(crate) fn mac(ifindex: u32) -> Mac {
+    [2, 0, 0, 0, 0, ifindex as u8]
+}
+
+/// What this network's routing table answers, for every destination there is.
+pub(crate) fn route(query: &RouteQuery) -> Route {
+    let fits = query.total_length <= MTU;
+    let hop = |ifindex, destination| Route::Hop(Hop { ifindex, source: mac(ifindex), destination });
+    let route = match query.destination {
+        PHONE => hop(FRONT, PHONE_MAC),
+        SIDE_PHONE => hop(SIDE, SIDE_PHONE_MAC),
+        [198, 51, 100, 254] | [203, 0, 113, 0..128] => hop(FRONT, ROUTER_MAC),
+        [10, 0, 0, 2] => hop(BACK, [2, 0, 10, 0, 0, 2]),
+        [10, 0, 0, 254] | [10, 8, 0, _] => hop(BACK, CLOUD_ROUTER),
+        // Addresses of the gateway, and broadcasts. The lowest address of a network is an ordinary one since Linux 5.14.
+        [198, 51, 100 | 101, 1 | 255] | [10, 0, 0, 1 | 255] => return Route::NotForwarded,
+        [198, 51, 100 | 101, _] | [10, 0, 0, _] => Route::Stack,
+        [203, 0, 113, 128..240] => return Route::Refused,
+        _ => return Route::NotForwarded,
+    };
+    if fits { route } else { Route::Stack }
+}

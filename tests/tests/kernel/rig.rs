@@ -1,0 +1,294 @@
+//! The real program, loaded through the real datapath, in a network namespace of its own.
+//!
+//! ```text
+//! phones ──── front [gateway] back ──── servers        side: a device that the gateway does not serve
+//! ```
+//!
+//! Frames are given to the program by BPF_PROG_TEST_RUN as if they came in by an interface, so its lookups in the
+//! routing table are answered by the namespace.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    panic::resume_unwind,
+    path::{Path, PathBuf},
+    process,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    TestRunOptions,
+    programs::{TestRun as _, Xdp},
+};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use voip_ha::{
+    config::Config,
+    datapath::{Attachment, Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Steering, unload},
+    ids::{ServerId, ServiceId},
+    sysctl,
+};
+use voip_ha_ebpf::abi::{MAX_SERVERS, Mac, ServerNumber};
+
+use super::net::{self, BACK, FRONT, SIDE};
+
+/// Two services. Of the first one's servers, `lost` has no next hop and the next hop of `astray` is on a device that
+/// the gateway does not serve.
+pub(crate) const SERVICES: &str = "
+    [[service]]
+    name = 'pbx'
+    vip = '192.0.2.10'
+    sip_ports = [5060, 5080]
+    rtp_ports = '10000-19999'
+    server = [
+        { name = 'master', address = '10.0.0.2' },
+        { name = 'cloud', address = '10.8.0.2' },
+        { name = 'lost', address = '10.0.0.4' },
+        { name = 'astray', address = '10.0.0.5' },
+    ]
+
+    [[service]]
+    name = 'trunk'
+    vip = '192.0.2.20'
+    sip_ports = [5060]
+    rtp_ports = '20000-29999'
+    server = [{ name = 'one', address = '10.0.0.3' }, { name = 'two', address = '10.0.0.6' }]";
+
+pub(crate) const PBX: ServiceId = ServiceId(0);
+pub(crate) const TRUNK: ServiceId = ServiceId(1);
+
+/// A loaded program. Dropping it takes everything off again.
+pub(crate) struct Rig {
+    // Before the pins, which only a datapath that is gone lets go.
+    pub(crate) datapath: KernelDatapath,
+    pub(crate) config: Config,
+    pub(crate) attachments: Vec<Attachment>,
+    pins: PinDir,
+}
+
+/// What the program says to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Drop,
+    Pass,
+    Redirect,
+}
+
+/// What the program did to one frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) act: Act,
+    pub(crate) frame: Vec<u8>,
+}
+
+/// A counter: whose, of which class, for which outcome.
+pub(crate) type Place = (Option<ServerNumber>, &'static str, &'static str);
+/// Packets and bytes of every counter that is not zero.
+pub(crate) type Tally = BTreeMap<Place, (u64, u64)>;
+
+/// Runs a test in a thread with a fresh network namespace, which goes with the thread.
+pub(crate) fn apart(test: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    lab::require_root()?;
+    let body = || {
+        // SAFETY: only the network namespace of this thread changes, and no file descriptor.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("no network namespace")?;
+        net::build()?;
+        test()
+    };
+    thread::spawn(body).join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Runs a test on a rig with all next hops set, master and trunk `one` active, and the program on the interfaces.
+pub(crate) fn with_rig(test: impl FnOnce(&mut Rig) -> Result<()> + Send + 'static) -> Result<()> {
+    apart(|| test(&mut Rig::ready()?))
+}
+
+/// A configuration for these services, with the interfaces of the namespace.
+pub(crate) fn config(services: &str, pin_dir: &Path) -> Result<Config> {
+    let text = format!("gateway = {{ front = 'front', back = 'back', pin_dir = '{}' }}\n{services}", pin_dir.display());
+    Ok(Config::parse("the test's configuration", &text)?)
+}
+
+/// Where frames to the rig's servers go; nothing for `lost`.
+pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
+    let (ifindex, destination): (u32, Mac) = match server {
+        "master" => (BACK, [2, 0, 10, 0, 0, 2]),
+        "cloud" => (BACK, net::CLOUD_ROUTER),
+        "astray" => (SIDE, [2, 0, 10, 0, 0, 5]),
+        "one" => (BACK, [2, 0, 10, 0, 0, 3]),
+        "two" => (BACK, [2, 0, 10, 0, 0, 6]),
+        _ => return None,
+    };
+    Some(NextHop { ifindex, source: net::mac(ifindex), destination })
+}
+
+impl Rig {
+    /// Loads the program with nothing steered yet.
+    pub(crate) fn load(services: &str, log: KernelLog) -> Result<Self> {
+        Self::load_at(PinDir::claim()?, services, log)
+    }
+
+    /// Loads the program, sets all next hops, and makes `master` and `one` active.
+    pub(crate) fn ready() -> Result<Self> {
+        Self::ready_at(PinDir::claim()?)
+    }
+
+    /// Like [`Rig::ready`], with pins at a place of the caller's choice.
+    pub(crate) fn ready_at(pins: PinDir) -> Result<Self> {
+        let mut rig = Self::load_at(pins, SERVICES, KernelLog::Off)?;
+        rig.set_next_hops()?;
+        rig.steer(PBX, Some("master"), None)?;
+        rig.steer(TRUNK, Some("one"), None)?;
+        Ok(rig)
+    }
+
+    /// What a controller does that ends and is started again, perhaps with other services.
+    pub(crate) fn restarted(self, services: &str) -> Result<Self> {
+        let Self { datapath, pins, .. } = self;
+        drop(datapath);
+        Self::load_at(pins, services, KernelLog::Off)
+    }
+
+    fn load_at(pins: PinDir, services: &str, log: KernelLog) -> Result<Self> {
+        let config = config(services, &pins.0)?;
+        sysctl::prepare(&config.gateway)?;
+        drop(net::children_have_started());
+        let mut datapath = KernelDatapath::load(&config, PinDirectory::open(&pins.0)?, log)?;
+        let attachments = datapath.attach(&config, &[FRONT, BACK])?;
+        Ok(Self { datapath, config, attachments, pins })
+    }
+
+    /// The pin directory.
+    pub(crate) fn pin_dir(&self) -> &Path {
+        &self.pins.0
+    }
+
+    fn set_next_hops(&mut self) -> Result<()> {
+        let servers: Vec<_> = self.config.servers().map(|(id, _, server)| (id, next_hop(&server.name))).collect();
+        for (id, hop) in servers {
+            hop.map_or(Ok(()), |hop| self.datapath.set_next_hop(id, hop))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn server(&self, name: &str) -> Result<ServerId> {
+        Ok(self.config.server_named(name).with_context(|| format!("no server {name}"))?.0)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Result<ServerNumber> {
+        Ok(self.datapath.number(self.server(name)?))
+    }
+
+    pub(crate) fn steer(&mut self, service: ServiceId, active: Option<&str>, draining: Option<&str>) -> Result<()> {
+        let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
+        let steering = Steering { active: id(active)?, draining: id(draining)? };
+        self.datapath.steer(service, steering)?;
+        ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
+        Ok(())
+    }
+
+    pub(crate) fn program(&mut self) -> Result<&Xdp> {
+        let program = self.datapath.object().program("voip_ha").context("no program")?;
+        Ok(program.try_into()?)
+    }
+
+    /// Gives the program a frame as if it came in by `ifindex`.
+    pub(crate) fn run(&mut self, ifindex: u32, frame: &[u8]) -> Result<Ran> {
+        let mut out = vec![0; frame.len()];
+        let context = context(ifindex, frame.len());
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = self.program()?.test_run(options).context("BPF_PROG_TEST_RUN")?;
+        ensure!(result.data_size_out as usize == frame.len(), "the program changed the length of the frame");
+        // The numbers of enum xdp_action.
+        let act = match result.return_value {
+            1 => Act::Drop,
+            2 => Act::Pass,
+            4 => Act::Redirect,
+            other => bail!("the program answers {other}"),
+        };
+        Ok(Ran { act, frame: out })
+    }
+
+    /// Like [`Rig::run`], and says which counter counted the frame. Fails unless exactly one did, once and whole.
+    pub(crate) fn observe(&mut self, ifindex: u32, frame: &[u8]) -> Result<(Ran, Place)> {
+        let before = self.tally()?;
+        let ran = self.run(ifindex, frame)?;
+        let mut after = self.tally()?;
+        after.retain(|place, count| before.get(place) != Some(count));
+        let Some((&place, &count)) = after.first_key_value().filter(|_| after.len() == 1) else {
+            bail!("these counters changed: {after:?}");
+        };
+        let (packets, bytes) = before.get(&place).copied().unwrap_or_default();
+        ensure!(
+            count == (packets + 1, bytes + frame.len() as u64),
+            "{place:?} went from {packets}, {bytes} to {count:?}"
+        );
+        Ok((ran, place))
+    }
+
+    /// All counters that are not zero.
+    pub(crate) fn tally(&self) -> Result<Tally> {
+        let mut tally = Tally::new();
+        for server in (0..MAX_SERVERS).map(|number| Some(ServerNumber(number))).chain([None]) {
+            for traffic in self.datapath.tables().traffic(server)? {
+                tally.insert((server, traffic.class, traffic.outcome), (traffic.packets, traffic.bytes));
+            }
+        }
+        Ok(tally)
+    }
+}
+
+/// A `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+pub(crate) fn context(ifindex: u32, length: usize) -> Vec<u8> {
+    [0, length as u32, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
+}
+
+/// A pin directory of one test, taken off again whatever becomes of the test.
+pub(crate) struct PinDir(pub(crate) PathBuf);
+
+impl PinDir {
+    const PARENT: &str = "/sys/fs/bpf";
+    const PREFIX: &str = "voip-ha-test-";
+
+    /// A name that nobody uses. Nothing is there yet.
+    pub(crate) fn claim() -> Result<Self> {
+        static TURN: Mutex<()> = Mutex::new(());
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        if COUNT.load(Ordering::Relaxed) == 1 {
+            Self::remove_those_of_the_dead()?;
+        }
+        let name = format!("{}{}-{}", Self::PREFIX, process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Ok(Self(Path::new(Self::PARENT).join(name)))
+    }
+
+    /// What tests left that were killed and could not tidy up.
+    fn remove_those_of_the_dead() -> Result<()> {
+        for entry in fs::read_dir(Self::PARENT)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let process = name.strip_prefix(Self::PREFIX).and_then(|rest| rest.split('-').next());
+            if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+                unload(&Path::new(Self::PARENT).join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        drop(net::children_have_started());
+        if let Err(error) = unload(&self.0) {
+            eprintln!("{} is not removed: {error:#}", self.0.display());
+        }
+    }
+}

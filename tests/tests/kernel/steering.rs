@@ -1,0 +1,194 @@
+//! What the program does with one frame at a time: each outcome, and how it follows the decision word.
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::{Context as _, Result, ensure};
+use etherparse::{IpNumber, Ipv4Header};
+use voip_ha::datapath::{Datapath as _, NextHop};
+use voip_ha_ebpf::abi::{Address, Outcome};
+
+use super::{
+    frame::{Datagram, datagram, datagram_with, ip_header, patched},
+    net::{BACK, FAR_PHONE, FRONT, GATEWAY, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
+    rig::{Act, PBX, Rig, with_rig},
+};
+
+const SIP: u16 = 5060;
+const RTP: u16 = 10_000;
+const PHONE_PORT: u16 = 40_000;
+const MASTER: Address = [10, 0, 0, 2];
+const CLOUD: Address = [10, 8, 0, 2];
+
+/// What is expected of one frame: the action, whose counter, which class and outcome.
+type Expected = (Act, Option<&'static str>, &'static str, Outcome);
+
+fn expect(rig: &mut Rig, from: u32, frame: &[u8], (act, server, class, outcome): Expected) -> Result<Vec<u8>> {
+    let (ran, place) = rig.observe(from, frame)?;
+    let server = server.map(|server| rig.number(server)).transpose()?;
+    let found = (ran.act, place);
+    ensure!(found == (act, (server, class, outcome.name())), "{found:?}, not {act:?} {class} {outcome:?}");
+    Ok(ran.frame)
+}
+
+fn request(port: u16) -> Vec<u8> {
+    datagram((PHONE, PHONE_PORT), (VIP, port))
+}
+
+fn reply(server: Address, port: u16, client: Address) -> Vec<u8> {
+    datagram((server, port), (client, PHONE_PORT))
+}
+
+/// Sender and receiver of a datagram whose checksums are right.
+fn ends(frame: &[u8]) -> Result<(Address, Address)> {
+    let datagram = Datagram::read(frame).context("no whole datagram")?;
+    ensure!(datagram.checksums_hold(), "a wrong checksum");
+    Ok((datagram.ip.source(), datagram.ip.destination()))
+}
+
+#[test]
+fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
+    use Outcome as O;
+    let ttl_1 = |from, to| Ipv4Header { time_to_live: 1, ..ip_header(from, to) };
+    let first_fragment = Ipv4Header { more_fragments: true, ..ip_header(PHONE, VIP) };
+    let large = datagram_with(ip_header(MASTER, PHONE), (SIP, 1), &[b'.'; 1600]);
+    let cases: Vec<(u32, Vec<u8>, Expected)> = vec![
+        (FRONT, request(SIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
+        (FRONT, request(RTP), (Act::Redirect, Some("master"), "rtp", O::ToServer)),
+        (BACK, reply(MASTER, SIP, PHONE), (Act::Redirect, Some("master"), "sip", O::ToClient)),
+        (BACK, reply(MASTER, RTP, FAR_PHONE), (Act::Redirect, Some("master"), "rtp", O::ToClient)),
+        (BACK, reply(MASTER, SIP, NEW_PHONE), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
+        (BACK, reply(MASTER, SIP, SIDE_PHONE), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
+        (BACK, large, (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
+        (FRONT, patched(request(SIP), 0, &[0xff; 6]), (Act::Pass, None, "other", O::NotUnicast)),
+        (FRONT, patched(request(SIP), 12, &[0x86, 0xdd]), (Act::Pass, None, "other", O::NotIpv4)),
+        (FRONT, datagram((PHONE, SIP), (NEW_PHONE, SIP)), (Act::Pass, None, "other", O::NotService)),
+        (FRONT, patched(request(SIP), 23, &[IpNumber::TCP.0]), (Act::Pass, None, "other", O::NotUdp)),
+        (FRONT, datagram_with(first_fragment, (1, SIP), b""), (Act::Pass, None, "other", O::Fragment)),
+        (FRONT, request(22), (Act::Pass, None, "other", O::NotServicePort)),
+        (BACK, reply(CLOUD, 53, NOWHERE), (Act::Pass, Some("cloud"), "other", O::NotServicePort)),
+        (BACK, reply(CLOUD, SIP, GATEWAY), (Act::Pass, Some("cloud"), "sip", O::NotForwarded)),
+        (BACK, reply(MASTER, RTP, NOWHERE), (Act::Pass, Some("master"), "rtp", O::NotForwarded)),
+        (FRONT, patched(request(SIP), 16, &[0xff]), (Act::Drop, None, "other", O::Malformed)),
+        (BACK, patched(reply(MASTER, SIP, PHONE), 38, &[0xff]), (Act::Drop, Some("master"), "other", O::Malformed)),
+        (FRONT, datagram_with(ttl_1(PHONE, VIP), (1, SIP), b""), (Act::Drop, Some("master"), "sip", O::TtlExpired)),
+        (BACK, datagram_with(ttl_1(MASTER, PHONE), (RTP, 1), b""), (Act::Drop, Some("master"), "rtp", O::TtlExpired)),
+        (BACK, reply(CLOUD, RTP, PHONE), (Act::Drop, Some("cloud"), "rtp", O::Fenced)),
+        (BACK, reply(MASTER, SIP, REFUSED[0]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
+        (BACK, reply(MASTER, SIP, REFUSED[1]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
+        (BACK, reply(MASTER, SIP, REFUSED[2]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
+    ];
+    with_rig(move |rig| {
+        let mut reached: BTreeSet<_> = cases.iter().map(|case| case.2.3).collect();
+        for (from, frame, expected) in cases {
+            expect(rig, from, &frame, expected)?;
+        }
+        for (active, server, outcome) in [
+            (None, None, O::NoActiveServer),
+            (Some("lost"), Some("lost"), O::NoNextHop),
+            (Some("astray"), Some("astray"), O::NoDevice),
+        ] {
+            rig.steer(PBX, active, None)?;
+            let dropped = expect(rig, FRONT, &request(RTP), (Act::Drop, server, "rtp", outcome))?;
+            ensure!(dropped == request(RTP), "{outcome:?}: changed before it is dropped");
+            reached.insert(outcome);
+        }
+        ensure!(reached == BTreeSet::from_iter(Outcome::ALL.iter().copied()), "only {reached:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_flip_changes_the_very_next_packet_of_both_directions() -> Result<()> {
+    with_rig(|rig| {
+        let flips = [("master", MASTER, "cloud", CLOUD), ("cloud", CLOUD, "master", MASTER)];
+        for (active, its_address, fenced, other_address) in flips.into_iter().cycle().take(20) {
+            rig.steer(PBX, Some(active), None)?;
+            let sent = expect(rig, FRONT, &request(RTP), (Act::Redirect, Some(active), "rtp", Outcome::ToServer))?;
+            ensure!(ends(&sent)? == (PHONE, its_address), "to {active}");
+            let expected = (Act::Redirect, Some(active), "rtp", Outcome::ToClient);
+            let sent = expect(rig, BACK, &reply(its_address, RTP, PHONE), expected)?;
+            ensure!(ends(&sent)? == (VIP, PHONE), "from {active}");
+            let late = reply(other_address, RTP, PHONE);
+            expect(rig, BACK, &late, (Act::Drop, Some(fenced), "rtp", Outcome::Fenced))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_draining_server_still_sends_and_is_fenced_when_draining_ends() -> Result<()> {
+    with_rig(|rig| {
+        let late = reply(MASTER, RTP, PHONE);
+        rig.steer(PBX, Some("cloud"), Some("master"))?;
+        let sent = expect(rig, BACK, &late, (Act::Redirect, Some("master"), "rtp", Outcome::ToClient))?;
+        ensure!(ends(&sent)? == (VIP, PHONE), "the phone knows the VIP only");
+        expect(rig, FRONT, &request(RTP), (Act::Redirect, Some("cloud"), "rtp", Outcome::ToServer))?;
+        rig.steer(PBX, Some("cloud"), None)?;
+        expect(rig, BACK, &late, (Act::Drop, Some("master"), "rtp", Outcome::Fenced))?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_flip_of_one_service_does_not_touch_another() -> Result<()> {
+    with_rig(|rig| {
+        let from_trunk = reply([10, 0, 0, 3], SIP, PHONE);
+        for active in [Some("cloud"), None] {
+            rig.steer(PBX, active, None)?;
+            expect(rig, BACK, &from_trunk, (Act::Redirect, Some("one"), "sip", Outcome::ToClient))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_calls_its_own_vip_sees_the_vip_as_its_peer() -> Result<()> {
+    with_rig(|rig| {
+        let call = datagram((MASTER, RTP), (VIP, RTP + 2));
+        let sent = expect(rig, BACK, &call, (Act::Redirect, Some("master"), "rtp", Outcome::ToServer))?;
+        ensure!(ends(&sent)? == (VIP, MASTER), "{:?}", ends(&sent)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_new_next_hop_is_used_by_the_very_next_packet_and_leaves_the_others_alone() -> Result<()> {
+    with_rig(|rig| {
+        rig.steer(PBX, Some("master"), Some("cloud"))?;
+        for last in 1..=5 {
+            let hop = NextHop { ifindex: BACK, source: mac(BACK), destination: [2, 9, 9, 9, 9, last] };
+            let (master, before) = (rig.server("master")?, rig.datapath.steering(PBX));
+            rig.datapath.set_next_hop(master, hop)?;
+            ensure!(rig.datapath.steering(PBX) == before, "a next hop is no decision");
+            let sent = expect(rig, FRONT, &request(SIP), (Act::Redirect, Some("master"), "sip", Outcome::ToServer))?;
+            ensure!(sent[..6] == hop.destination, "to {:02x?}", &sent[..6]);
+            let late = reply(CLOUD, SIP, PHONE);
+            expect(rig, BACK, &late, (Act::Redirect, Some("cloud"), "sip", Outcome::ToClient))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_had_no_next_hop_gets_packets_as_soon_as_it_has_one() -> Result<()> {
+    with_rig(|rig| {
+        rig.steer(PBX, Some("lost"), None)?;
+        expect(rig, FRONT, &request(SIP), (Act::Drop, Some("lost"), "sip", Outcome::NoNextHop))?;
+        let hop = NextHop { ifindex: BACK, source: mac(BACK), destination: [2, 0, 10, 0, 0, 4] };
+        let lost = rig.server("lost")?;
+        rig.datapath.set_next_hop(lost, hop)?;
+        let sent = expect(rig, FRONT, &request(SIP), (Act::Redirect, Some("lost"), "sip", Outcome::ToServer))?;
+        ensure!(ends(&sent)? == (PHONE, [10, 0, 0, 4]) && sent[..6] == hop.destination, "{:?}", ends(&sent)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn without_forwarding_replies_are_dropped_with_a_reason() -> Result<()> {
+    with_rig(|rig| {
+        fs::write("/proc/sys/net/ipv4/conf/back/forwarding", "0")?;
+        let expected = (Act::Drop, Some("master"), "rtp", Outcome::Unroutable);
+        expect(rig, BACK, &reply(MASTER, RTP, PHONE), expected)?;
+        Ok(())
+    })
+}
