@@ -4,6 +4,7 @@ mod adoption;
 mod agreement;
 mod frame;
 mod generate;
+mod live;
 mod model;
 mod net;
 mod pins;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -94,15 +94,25 @@ pub(crate) fn children_have_started() -> MutexGuard<'static, ()> {
 
 /// Runs lines of `ip` in the namespace of this thread.
 pub(crate) fn ip(lines: &str) -> Result<String> {
-    let mut command = Command::new("ip");
-    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let start = children_have_started();
-    let mut child = command.spawn().context("the ip command (package iproute2)")?;
-    drop(start);
+    let mut child = start("ip", &["-statistics", "-json", "-batch", "-"])?;
     child.stdin.take().context("no pipe to ip")?.write_all(lines.as_bytes())?;
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "ip: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Makes a veth device take frames that are redirected into its other end, which it does with a program or with GRO.
+pub(crate) fn take_redirected(interface: &str) -> Result<()> {
+    let output = start("ethtool", &["-K", interface, "gro", "on"])?.wait_with_output()?;
+    ensure!(output.status.success(), "ethtool: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn start(program: &str, arguments: &[&str]) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let _start = children_have_started();
+    command.spawn().with_context(|| format!("the {program} command (package iproute2 or ethtool)"))
 }
 
 /// The Ethernet address of one of the three devices.

@@ -198,24 +198,7 @@ impl Rig {
 
     /// Gives the program a frame as if it came in by `ifindex`.
     pub(crate) fn run(&mut self, ifindex: u32, frame: &[u8]) -> Result<Ran> {
-        let mut out = vec![0; frame.len()];
-        let context = context(ifindex, frame.len());
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ..TestRunOptions::default()
-        };
-        let result = self.program()?.test_run(options).context("BPF_PROG_TEST_RUN")?;
-        ensure!(result.data_size_out as usize == frame.len(), "the program changed the length of the frame");
-        // The numbers of enum xdp_action.
-        let act = match result.return_value {
-            1 => Act::Drop,
-            2 => Act::Pass,
-            4 => Act::Redirect,
-            other => bail!("the program answers {other}"),
-        };
-        Ok(Ran { act, frame: out })
+        run(self.program()?, ifindex, frame)
     }
 
     /// Like [`Rig::run`], and says which counter counted the frame. Fails unless exactly one did, once and whole.
@@ -245,6 +228,28 @@ impl Rig {
         }
         Ok(tally)
     }
+}
+
+/// Gives a program a frame as if it came in by `ifindex`.
+pub(crate) fn run(program: &Xdp, ifindex: u32, frame: &[u8]) -> Result<Ran> {
+    let mut out = vec![0; frame.len()];
+    let context = context(ifindex, frame.len());
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    };
+    let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
+    ensure!(result.data_size_out as usize == frame.len(), "the program changed the length of the frame");
+    // The numbers of enum xdp_action.
+    let act = match result.return_value {
+        1 => Act::Drop,
+        2 => Act::Pass,
+        4 => Act::Redirect,
+        other => bail!("the program answers {other}"),
+    };
+    Ok(Ran { act, frame: out })
 }
 
 /// A `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
