@@ -54,7 +54,8 @@ impl Steered {
 fn judge(before: &[u8], ran: &Ran, steered: &[Steered; 2]) -> Result<()> {
     let after = ran.frame.as_slice();
     if after == before {
-        return Ok(ensure!(ran.act != Act::Redirect, "redirected to where it came from"));
+        ensure!(ran.act != Act::Redirect, "redirected to where it came from");
+        return Ok(());
     }
     ensure!(ran.act != Act::Drop, "changed, then dropped");
     let old = Datagram::read(before).context("this is no whole datagram, and was changed")?;
