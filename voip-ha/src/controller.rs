@@ -2,22 +2,23 @@
 //! carries out what the engine says. Everything that talks to people runs in another thread.
 
 mod prober;
+mod probers;
 mod report;
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll},
+    io,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::sync::{
     broadcast,
     mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     oneshot,
 };
 
-use self::prober::Prober;
+use self::probers::Probers;
 use crate::{
     config::Config,
     control::{SwitchOutcome, SwitchRequest},
@@ -60,7 +61,7 @@ pub struct Controller<D> {
     config: Config,
     engine: Engine,
     datapath: D,
-    probers: Vec<Prober>,
+    probers: Probers,
     ways: Vec<Way>,
     journal: Journal,
     stalls: u64,
@@ -73,7 +74,7 @@ pub struct Orders(UnboundedSender<Order>);
 
 /// What woke the loop.
 enum Wake {
-    Probe(ServerId, Evidence),
+    Probe(io::Result<(ServerId, Evidence)>),
     News(Option<News>),
     Order(Option<Order>),
     Timer,
@@ -108,8 +109,8 @@ impl<D: Datapath> Controller<D> {
         for (service, steering) in words {
             datapath.steer(service, steering)?;
         }
-        let probers: Vec<_> = config.servers().map(|(id, _, server)| Prober::new(id, server, now)).collect();
-        let ways = vec![Way::default(); probers.len()];
+        let probers = Probers::new(&config, now).context("cannot make an epoll instance for the probes")?;
+        let ways = vec![Way::default(); config.servers().count()];
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
         Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0, stall_told: None })
@@ -122,16 +123,15 @@ impl<D: Datapath> Controller<D> {
             // Biased: what has arrived is taken in before a timer judges what has not.
             let wake = tokio::select! {
                 biased;
-                (server, evidence) = poll_fn(|context| poll_probers(&mut self.probers, context)) => {
-                    Wake::Probe(server, evidence)
-                }
+                probe = poll_fn(|context| self.probers.poll(context)) => Wake::Probe(probe),
                 news = news.recv(), if !news.is_closed() || !news.is_empty() => Wake::News(news),
                 order = orders.recv() => Wake::Order(order),
                 () = tokio::time::sleep_until(deadline.into()) => Wake::Timer,
             };
             let now = Instant::now();
             match wake {
-                Wake::Probe(server, evidence) => self.observe(server, evidence, now),
+                Wake::Probe(Ok((server, evidence))) => self.observe(server, evidence, now),
+                Wake::Probe(Err(error)) => tracing::error!(%error, "cannot wait for the probes' answers"),
                 Wake::News(Some(news)) => self.heed(news, now),
                 Wake::News(None) => tracing::warn!("the network is no longer followed: next hops stay as they are"),
                 Wake::Order(Some(order)) => self.obey(order, now),
@@ -142,9 +142,8 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn next_deadline(&self) -> Instant {
-        let probers = self.probers.iter().map(Prober::next_deadline);
         // There is at least one server, and so one prober.
-        probers.chain(self.engine.next_deadline()).min().unwrap_or_else(Instant::now)
+        self.probers.next_deadline().into_iter().chain(self.engine.next_deadline()).min().unwrap_or_else(Instant::now)
     }
 
     fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) {
@@ -157,11 +156,8 @@ impl<D: Datapath> Controller<D> {
         if late >= STALL {
             self.stalled(late, now);
         }
-        for index in 0..self.probers.len() {
-            let evidence = self.probers[index].tick(now);
-            for evidence in evidence {
-                self.observe(ServerId(index), evidence, now);
-            }
+        for (server, evidence) in self.probers.tick(now) {
+            self.observe(server, evidence, now);
         }
         let outputs = self.engine.tick(now);
         self.carry_out(outputs, now);
@@ -170,9 +166,7 @@ impl<D: Datapath> Controller<D> {
     /// The gateway itself came late: that is no evidence against anybody.
     fn stalled(&mut self, late: Duration, now: Instant) {
         self.stalls += 1;
-        for prober in &mut self.probers {
-            prober.forgive(late);
-        }
+        self.probers.forgive(late);
         // A gateway that is short of CPU must not fill its journal with that as well.
         if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
             self.stall_told = Some(now);
@@ -277,13 +271,4 @@ impl<D: Datapath> Controller<D> {
             _ => Ok(wishes),
         }
     }
-}
-
-fn poll_probers(probers: &mut [Prober], context: &mut Context<'_>) -> Poll<(ServerId, Evidence)> {
-    for prober in probers {
-        if let Poll::Ready(evidence) = prober.poll(context) {
-            return Poll::Ready((prober.server(), evidence));
-        }
-    }
-    Poll::Pending
 }

@@ -63,8 +63,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
         follow_kernel_log(&mut datapath)?;
     }
     let (news, heard) = unbounded_channel();
-    let controller = Controller::new(config.clone(), datapath, !fresh)?;
-    let controller = start_controller(controller, received, heard)?;
+    let controller = start_controller(&config, datapath, !fresh, received, heard)?;
     let watching = tokio::spawn(async move {
         if let Err(error) = nexthop::watch(&config, news).await {
             tracing::error!("{error:#}");
@@ -84,11 +83,17 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
 
 /// Starts the controller's own thread. The future ends when the thread does, which it should not.
 fn start_controller(
-    controller: Controller<KernelDatapath>,
+    config: &Config,
+    datapath: KernelDatapath,
+    adopted: bool,
     orders: UnboundedReceiver<Order>,
     news: UnboundedReceiver<News>,
-) -> Result<impl Future<Output = Result<(), tokio::sync::oneshot::error::RecvError>>> {
+) -> Result<impl Future<Output = Result<(), tokio::sync::oneshot::error::RecvError>> + use<>> {
     let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
+    // Its sockets belong to its own runtime, or every answer would take the way through this thread.
+    let inside = runtime.enter();
+    let controller = Controller::new(config.clone(), datapath, adopted)?;
+    drop(inside);
     let (ended, end) = tokio::sync::oneshot::channel();
     thread::Builder::new().name("controller".to_owned()).spawn(move || {
         runtime.block_on(controller.run(orders, news));

@@ -2,12 +2,12 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket},
-    task::{Context, Poll, ready},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
 
-use tokio::{io::ReadBuf, net::UdpSocket};
+use rustix::event::epoll;
 
 use crate::{
     config::{Probe, Server},
@@ -33,8 +33,6 @@ pub(super) struct Prober {
     line: Option<Line>,
     outstanding: Outstanding,
     next_send: Instant,
-    /// A refusal that the kernel handed out while sending.
-    refused: bool,
 }
 
 /// The connected socket. It is made anew when the kernel's way to the server has changed under it.
@@ -52,7 +50,6 @@ impl Prober {
             line: None,
             outstanding: Outstanding::default(),
             next_send: now,
-            refused: false,
         }
     }
 
@@ -70,42 +67,42 @@ impl Prober {
         self.outstanding.postpone(late);
     }
 
-    /// Does what is due: counts misses, sends the next probe.
-    pub(super) fn tick(&mut self, now: Instant) -> Vec<Evidence> {
+    /// Does what is due: counts misses, sends the next probe. A new socket is added to `poller`.
+    pub(super) fn tick(&mut self, poller: BorrowedFd<'_>, now: Instant) -> Vec<Evidence> {
         let mut evidence: Vec<_> = self.outstanding.expired(now).map(|_| Evidence::Missed).collect();
         if now >= self.next_send {
             // From now, if this one is late: probes are never sent in bursts.
             self.next_send = (self.next_send + self.settings.interval).max(now);
-            evidence.extend(self.send(now));
+            evidence.extend(self.send(poller, now));
         }
         evidence
     }
 
-    /// Reads what came back.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Evidence> {
-        if std::mem::take(&mut self.refused) {
-            return Poll::Ready(Evidence::Refused);
-        }
+    /// Reads what came back, at most [`BURST`] datagrams.
+    pub(super) fn receive(&mut self) -> Vec<Evidence> {
+        let mut evidence = Vec::new();
         let mut buffer = [0; LONGEST_ANSWER];
         for _ in 0..BURST {
-            let Some(line) = &self.line else { return Poll::Pending };
-            let mut buffer = ReadBuf::new(&mut buffer);
-            match ready!(line.socket.poll_recv(context, &mut buffer)) {
-                Ok(()) => {
-                    if let Some(evidence) = self.read(buffer.filled(), Instant::now()) {
-                        return Poll::Ready(evidence);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.outstanding = Outstanding::default();
-                    return Poll::Ready(Evidence::Refused);
-                }
-                // Such as EHOSTUNREACH when ARP fails: the probe that ran into it will be a miss, which counts once.
-                Err(error) => tracing::debug!(%error, server = self.server.0, "a probe's socket"),
+            let Some(line) = &self.line else { break };
+            match line.socket.recv(&mut buffer) {
+                Ok(length) => evidence.extend(self.read(&buffer[..length], Instant::now())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => evidence.extend(self.failed(&error)),
             }
         }
-        context.waker().wake_by_ref();
-        Poll::Pending
+        evidence
+    }
+
+    /// What an error that the kernel noted on the socket says about the server.
+    fn failed(&mut self, error: &io::Error) -> Option<Evidence> {
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            // An answer to all that was asked so far.
+            self.outstanding = Outstanding::default();
+            return Some(Evidence::Refused);
+        }
+        // Such as EHOSTUNREACH when ARP fails: the probe that ran into it will be a miss, which counts once.
+        tracing::debug!(%error, server = self.server.0, "a probe's socket");
+        None
     }
 
     fn read(&mut self, datagram: &[u8], now: Instant) -> Option<Evidence> {
@@ -130,18 +127,18 @@ impl Prober {
         }
     }
 
-    fn send(&mut self, now: Instant) -> Option<Evidence> {
-        match self.try_send(now) {
-            Ok(()) => None,
-            // Refusals of the probe before, handed out here; the next `poll` gives them. This probe is not sent.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.refused = true;
-                None
-            }
+    fn send(&mut self, poller: BorrowedFd<'_>, now: Instant) -> Option<Evidence> {
+        let error = match self.try_send(poller, now) {
+            Ok(()) => return None,
+            Err(error) => error,
+        };
+        match error.kind() {
+            // What the probe before ran into, handed out here; this one is not sent.
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable => self.failed(&error),
             // The gateway itself is short of something. That is no evidence.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory) => None,
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => None,
-            Err(error) => {
+            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => None,
+            _ if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => None,
+            _ => {
                 tracing::debug!(%error, server = self.server.0, "cannot send a probe");
                 self.line = None;
                 Some(Evidence::Unreachable)
@@ -149,13 +146,13 @@ impl Prober {
         }
     }
 
-    fn try_send(&mut self, now: Instant) -> io::Result<()> {
+    fn try_send(&mut self, poller: BorrowedFd<'_>, now: Instant) -> io::Result<()> {
         let token = Token::random()?;
         let line = match &mut self.line {
             Some(line) => line,
-            none => none.insert(Line::open(self.target)?),
+            none => none.insert(Line::open(self.target, poller, self.server)?),
         };
-        line.socket.try_send(&line.options.request(token))?;
+        line.socket.send(&line.options.request(token))?;
         let deadline = now + self.settings.timeout;
         // Only an interval far below the timeout fills the table; the oldest is then forgotten without a verdict.
         let _ = self.outstanding.sent(token.branch(), token.call_id(), now, deadline);
@@ -164,11 +161,12 @@ impl Prober {
 }
 
 impl Line {
-    fn open(target: SocketAddr) -> io::Result<Self> {
-        let socket = StdUdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    fn open(target: SocketAddr, poller: BorrowedFd<'_>, server: ServerId) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect(target)?;
         socket.set_nonblocking(true)?;
+        epoll::add(poller, &socket, epoll::EventData::new_u64(server.0 as u64), epoll::EventFlags::IN)?;
         let options = OptionsProbe::new(target, socket.local_addr()?);
-        Ok(Self { socket: UdpSocket::from_std(socket)?, options })
+        Ok(Self { socket, options })
     }
 }
