@@ -78,6 +78,7 @@ fn when_no_server_is_up_nothing_changes_and_the_status_says_outage() -> Result<(
     let [mut master, mut backup] = servers(&lab)?;
     let mut gateway = Gateway::start(&lab, Config::of(&lab))?;
     backup.kill9()?;
+    gateway.wait_until("the backup is down", SECOND, |status| status.health("backup") == "down")?;
     master.kill9()?;
     let outage = gateway.wait_until("an outage is told", SECOND, |status| status.services[0].outage)?;
     assert_eq!(outage.active(), "master");
