@@ -211,8 +211,9 @@ impl<D: Datapath> Controller<D> {
             }
             News::Carrier { interface, up, servers } => {
                 // The servers first: telling people takes time.
-                for server in servers.into_iter().filter(|_| !up) {
-                    self.observe(server, Evidence::NoCarrier, now);
+                if !up {
+                    let outputs = self.engine.observe_all(&servers, Evidence::NoCarrier, now);
+                    self.carry_out(outputs, now);
                 }
                 self.journal.note(Happening::Carrier { interface, up });
             }

@@ -10,6 +10,9 @@
 //!    for the hold-down.
 //!
 //! A server whose health is unknown is never left by rule 1, and never taken by any.
+//!
+//! The gateway itself is no reason for a failover: if its own link was gone, and the active server and the next one were
+//! both behind it, the active one gets the time to come back that it needs (`settle`) before rule 1 takes the other.
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,8 @@ pub struct Standing {
     pub health: Health,
     /// Since when.
     pub since: Instant,
+    /// Whether it was last down because the gateway's own link was.
+    pub lost_carrier: bool,
 }
 
 /// Why a server is or becomes active.
@@ -80,14 +85,16 @@ pub enum Refusal {
 #[derive(Clone, Debug)]
 pub struct Decision {
     failback: Failback,
+    settle: Duration,
     active: Rank,
     choice: Option<Rank>,
 }
 
 impl Decision {
-    /// Starts with an active server: the master, or the one that is found active.
-    pub fn new(failback: Failback, active: Rank) -> Self {
-        Self { failback, active, choice: None }
+    /// Starts with an active server: the master, or the one that is found active. `settle` is the time that a server
+    /// needs to be called up after the gateway's own link came back.
+    pub fn new(failback: Failback, settle: Duration, active: Rank) -> Self {
+        Self { failback, settle, active, choice: None }
     }
 
     /// The active server.
@@ -140,17 +147,25 @@ impl Decision {
 
     /// Applies the rules. The flip that is returned has been noted as made.
     pub fn decide(&mut self, servers: &[Standing], now: Instant) -> Option<Flip> {
-        if servers[self.active.0].health == Health::Down {
-            let to = self.choice.filter(|choice| is_up(servers, *choice)).or_else(|| self.first_up(servers))?;
-            return Some(self.flip(to, Cause::Failover));
-        }
-        let (best, due) = self.failback_due(servers)?;
-        (due <= now).then(|| self.flip(best, Cause::Failback))
+        let (to, due, cause) = self.next(servers)?;
+        (due <= now).then(|| self.flip(to, cause))
     }
 
     /// When [`Decision::decide`] has to be asked again even if nothing happens.
     pub fn next_deadline(&self, servers: &[Standing]) -> Option<Instant> {
-        self.failback_due(servers).map(|(_, due)| due)
+        self.next(servers).map(|(_, due, _)| due)
+    }
+
+    /// The flip that rule 1 or 3 asks for, and when it may be made.
+    fn next(&self, servers: &[Standing]) -> Option<(Rank, Instant, Cause)> {
+        if servers[self.active.0].health != Health::Down {
+            return self.failback_due(servers).map(|(to, due)| (to, due, Cause::Failback));
+        }
+        let to = self.choice.filter(|choice| is_up(servers, *choice)).or_else(|| self.first_up(servers))?;
+        let other = servers[to.0];
+        let own_fault = servers[self.active.0].lost_carrier && other.lost_carrier;
+        let due = if own_fault { other.since + self.settle } else { other.since };
+        Some((to, due, Cause::Failover))
     }
 
     /// The server that failback would make active, and when it may.
@@ -191,12 +206,13 @@ mod tests {
     use proptest::prelude::*;
 
     const HOLD_DOWN: Duration = Duration::from_secs(60);
+    const SETTLE: Duration = Duration::from_millis(135);
     const AUTO: Failback = Failback::Auto { hold_down: HOLD_DOWN };
     const MASTER: Rank = Rank(0);
     const BACKUP: Rank = Rank(1);
 
     fn standings(health: [Health; 2], since: Instant) -> [Standing; 2] {
-        health.map(|health| Standing { health, since })
+        health.map(|health| Standing { health, since, lost_carrier: false })
     }
 
     /// Every health of master and backup, with the server that is active afterwards and whether it is an outage.
@@ -216,7 +232,7 @@ mod tests {
             ([Down, Down], MASTER, true),
         ] {
             let servers = standings(health, now);
-            let mut decision = Decision::new(Failback::Manual, MASTER);
+            let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
             let flip = decision.decide(&servers, now);
             assert_eq!(decision.active(), active, "{health:?}");
             assert_eq!(flip.is_some(), active != MASTER, "{health:?}");
@@ -227,7 +243,7 @@ mod tests {
     #[test]
     fn a_master_that_comes_back_waits_for_the_operator_if_failback_is_manual() {
         let now = Instant::now();
-        let mut decision = Decision::new(Failback::Manual, BACKUP);
+        let mut decision = Decision::new(Failback::Manual, SETTLE, BACKUP);
         let servers = standings([Health::Up, Health::Up], now);
         assert_eq!(decision.decide(&servers, now + HOLD_DOWN * 10), None);
         assert_eq!(decision.next_deadline(&servers), None);
@@ -236,7 +252,7 @@ mod tests {
     #[test]
     fn a_master_that_comes_back_is_active_again_after_the_hold_down_and_not_before() {
         let now = Instant::now();
-        let mut decision = Decision::new(AUTO, BACKUP);
+        let mut decision = Decision::new(AUTO, SETTLE, BACKUP);
         let servers = standings([Health::Up, Health::Up], now);
         assert_eq!(decision.next_deadline(&servers), Some(now + HOLD_DOWN));
         assert_eq!(decision.decide(&servers, now + HOLD_DOWN - Duration::from_millis(1)), None);
@@ -247,7 +263,7 @@ mod tests {
     #[test]
     fn an_operators_choice_is_refused_if_the_server_is_not_known_to_serve() {
         let now = Instant::now();
-        let mut decision = Decision::new(Failback::Manual, MASTER);
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
         for (health, refusal) in [(Health::Down, Refusal::Down), (Health::Unknown, Refusal::Unknown)] {
             let servers = standings([Health::Up, health], now);
             assert_eq!(decision.choose(Some(BACKUP), &servers, now), Err(refusal));
@@ -258,7 +274,7 @@ mod tests {
     #[test]
     fn an_operators_choice_holds_against_failback_until_it_is_handed_back() {
         let now = Instant::now();
-        let mut decision = Decision::new(AUTO, MASTER);
+        let mut decision = Decision::new(AUTO, SETTLE, MASTER);
         let servers = standings([Health::Up, Health::Up], now);
         let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Operator };
         assert_eq!(decision.choose(Some(BACKUP), &servers, now), Ok(Some(flip)));
@@ -270,10 +286,24 @@ mod tests {
     #[test]
     fn an_operators_choice_does_not_hold_a_dead_server() {
         let now = Instant::now();
-        let mut decision = Decision::new(Failback::Manual, MASTER);
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
         decision.choose(Some(BACKUP), &standings([Health::Up, Health::Up], now), now).unwrap();
         let flip = Flip { from: BACKUP, to: MASTER, cause: Cause::Failover };
         assert_eq!(decision.decide(&standings([Health::Up, Health::Down], now), now), Some(flip));
+    }
+
+    #[test]
+    fn when_the_gateways_own_link_was_gone_the_active_server_gets_time_to_come_back() {
+        let now = Instant::now();
+        let mut servers = standings([Health::Down, Health::Up], now);
+        servers[0].lost_carrier = true;
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
+        let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Failover };
+        assert_eq!(decision.clone().decide(&servers, now), Some(flip), "the backup is behind another link");
+        servers[1].lost_carrier = true;
+        assert_eq!(decision.decide(&servers, now), None);
+        assert_eq!(decision.next_deadline(&servers), Some(now + SETTLE));
+        assert_eq!(decision.decide(&servers, now + SETTLE), Some(flip));
     }
 
     fn any_health() -> impl Strategy<Value = Health> {
@@ -287,9 +317,9 @@ mod tests {
             auto in any::<bool>(),
         ) {
             let mut now = Instant::now();
-            let mut decision = Decision::new(if auto { AUTO } else { Failback::Manual }, MASTER);
+            let mut decision = Decision::new(if auto { AUTO } else { Failback::Manual }, SETTLE, MASTER);
             for (health, choice, seconds) in steps {
-                let servers: Vec<_> = health.into_iter().map(|health| Standing { health, since: now }).collect();
+                let servers: Vec<_> = health.into_iter().map(|health| Standing { health, since: now, lost_carrier: false }).collect();
                 now += Duration::from_secs(seconds);
                 let before = decision.active();
                 let flip = match choice {

@@ -3,13 +3,16 @@
 //! Pure: everything that comes in is an argument of a call, and everything that must be done is its result. The
 //! [`controller`](crate::controller) feeds it and carries out what it says, in order.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    config::Config,
+    config::{Config, Server, Service},
     datapath::Steering,
     decision::{Cause, Decision, Flip, Rank, Refusal, Standing, grace},
-    detector::{Detector, Evidence, Thresholds},
+    detector::{Detector, Evidence, Health, Thresholds},
     event::{FlipRecord, Happening},
     ids::{ServerId, ServiceId},
 };
@@ -54,6 +57,8 @@ pub struct ServerState {
     pub since: Instant,
     /// The latest observation.
     pub last: Option<Evidence>,
+    /// Whether it was last down because the gateway's own link was.
+    lost_carrier: bool,
 }
 
 impl ServiceState {
@@ -103,6 +108,7 @@ impl Engine {
                 detector: Detector::new(Thresholds { fall: server.probe.fall, rise: server.probe.rise }),
                 since: now,
                 last: None,
+                lost_carrier: false,
             })
             .collect();
         let mut first = 0;
@@ -110,7 +116,11 @@ impl Engine {
             let state = ServiceState {
                 name: service.name.clone(),
                 first: ServerId(first),
-                decision: Decision::new(config.policy.failback, found.map_or(Rank(0), |id| Rank(id.0 - first))),
+                decision: Decision::new(
+                    config.policy.failback,
+                    settle(service),
+                    found.map_or(Rank(0), |id| Rank(id.0 - first)),
+                ),
                 since: now,
                 cause: if found.is_some() { Cause::Adopted } else { Cause::Start },
                 outage: false,
@@ -127,20 +137,31 @@ impl Engine {
 
     /// Takes in an observation about a server.
     pub fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) -> Vec<Output> {
-        let state = &mut self.servers[server.0];
-        state.last = Some(evidence);
-        let Some(change) = state.detector.observe(&evidence) else { return Vec::new() };
-        state.since = now;
-        let service = state.service;
-        let told = Happening::Health { server: state.name.clone(), from: change.from, to: change.to, evidence };
-        let mut outputs = Vec::new();
-        let standings = self.standings(service);
-        if let Some(flip) = self.services[service.0].decision.decide(&standings, now) {
-            outputs.push(self.flipped(service, flip, Some(evidence), None, now));
+        self.observe_all(&[server], evidence, now)
+    }
+
+    /// Takes in an observation about several servers at once, such as the loss of the link that all of them are behind:
+    /// no service flips to a server that the same observation is about.
+    pub fn observe_all(&mut self, servers: &[ServerId], evidence: Evidence, now: Instant) -> Vec<Output> {
+        let mut told = Vec::new();
+        let mut services = BTreeSet::new();
+        for server in servers {
+            let state = &mut self.servers[server.0];
+            state.last = Some(evidence);
+            let Some(change) = state.detector.observe(&evidence) else { continue };
+            state.since = now;
+            if change.to == Health::Down {
+                state.lost_carrier = evidence == Evidence::NoCarrier;
+            }
+            services.insert(state.service);
+            let (from, to) = (change.from, change.to);
+            told.push(Output::Tell(Happening::Health { server: state.name.clone(), from, to, evidence }));
         }
-        // After the flip: nothing is more urgent than that.
-        outputs.push(Output::Tell(told));
-        outputs.extend(self.outage_change(service));
+        // Flips first: nothing is more urgent.
+        let mut outputs: Vec<_> =
+            services.iter().filter_map(|service| self.decide(*service, Some(evidence), now)).collect();
+        outputs.append(&mut told);
+        outputs.extend(services.into_iter().filter_map(|service| self.outage_change(service)));
         outputs
     }
 
@@ -148,10 +169,7 @@ impl Engine {
     pub fn tick(&mut self, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
         for service in (0..self.services.len()).map(ServiceId) {
-            let standings = self.standings(service);
-            if let Some(flip) = self.services[service.0].decision.decide(&standings, now) {
-                outputs.push(self.flipped(service, flip, None, None, now));
-            }
+            outputs.extend(self.decide(service, None, now));
             let state = &mut self.services[service.0];
             if let Some((server, _)) = state.draining.take_if(|(_, until)| *until <= now) {
                 let told =
@@ -225,7 +243,19 @@ impl Engine {
 
     fn standings(&self, service: ServiceId) -> Vec<Standing> {
         let of_service = self.servers.iter().filter(|server| server.service == service);
-        of_service.map(|server| Standing { health: server.detector.health(), since: server.since }).collect()
+        of_service
+            .map(|server| Standing {
+                health: server.detector.health(),
+                since: server.since,
+                lost_carrier: server.lost_carrier,
+            })
+            .collect()
+    }
+
+    fn decide(&mut self, service: ServiceId, evidence: Option<Evidence>, now: Instant) -> Option<Output> {
+        let standings = self.standings(service);
+        let flip = self.services[service.0].decision.decide(&standings, now)?;
+        Some(self.flipped(service, flip, evidence, None, now))
     }
 
     /// Notes a flip, and says what has to be done for it.
@@ -264,6 +294,13 @@ impl Engine {
         let service = state.name.clone();
         Some(Output::Tell(if outage { Happening::OutageBegan { service } } else { Happening::OutageEnded { service } }))
     }
+}
+
+/// The time that any server of a service needs to be called up, once it can be reached: its answers in a row, and as much
+/// again for its neighbour entry and for probes that are lost.
+fn settle(service: &Service) -> Duration {
+    let needed = |server: &Server| server.probe.interval * server.probe.rise * 2 + server.probe.timeout;
+    service.servers.iter().map(needed).max().unwrap_or_default()
 }
 
 #[cfg(test)]
