@@ -42,14 +42,22 @@ pub struct Stream {
 impl Stream {
     /// `count` streams from the lab's phone addresses to every second port of `remote`, beginning with its own.
     pub fn open(lab: &Lab, remote: SocketAddrV4, count: u16) -> Result<Vec<Self>> {
+        let port = |number: u16| number.checked_mul(2).and_then(|above| remote.port().checked_add(above));
+        let remote = |number| Some(SocketAddrV4::new(*remote.ip(), port(number)?));
+        let remotes: Option<Vec<_>> = (0..count).map(remote).collect();
+        Self::open_each(lab, remotes.context("ports beyond 65535")?)
+    }
+
+    /// `count` streams from the lab's phone addresses, all of them to `remote`.
+    pub fn open_to_one_port(lab: &Lab, remote: SocketAddrV4, count: usize) -> Result<Vec<Self>> {
+        Self::open_each(lab, vec![remote; count])
+    }
+
+    fn open_each(lab: &Lab, remotes: Vec<SocketAddrV4>) -> Result<Vec<Self>> {
         let addresses: Vec<_> = lab.phone_addresses().collect();
         lab.phones().run(move || {
-            let stream = |(number, address)| {
-                let port = remote.port().checked_add(2 * number).context("ports beyond 65535")?;
-                let socket = UdpSocket::bind((address, 0))?;
-                Ok(Self { socket, remote: SocketAddrV4::new(*remote.ip(), port) })
-            };
-            (0..count).zip(addresses.into_iter().cycle()).map(stream).collect()
+            let stream = |(remote, address)| Ok(Self { socket: UdpSocket::bind((address, 0))?, remote });
+            remotes.into_iter().zip(addresses.into_iter().cycle()).map(stream).collect()
         })
     }
 }
@@ -103,6 +111,14 @@ impl Meter {
     /// The account of all streams in a window, as far as it is known now.
     pub fn snapshot(&self, window: Range<Duration>) -> Tally {
         self.shared.report(&window).total
+    }
+
+    /// When the first echo of a packet that was sent in the window came, as far as it is known now.
+    pub fn first_echo(&self, window: Range<Duration>) -> Option<Duration> {
+        let window = nanos(&window);
+        let streams = 0..self.shared.streams.len();
+        let first = streams.filter_map(|stream| self.shared.track(stream).first_answer(&window)).min();
+        first.map(Duration::from_nanos)
     }
 
     /// The account of a window after the fate of every packet sent in it is known: at most 1 s after its end.

@@ -32,6 +32,8 @@ pub struct Tally {
     pub send_failed: u64,
     /// First echoes that arrived in the window.
     pub received: u64,
+    /// Over these: the time in ns to the nearer end of the window, added up.
+    pub(super) weight: u128,
     /// The longest time of one stream between two arrivals, where it touches the window. 20 ms is a stream without loss.
     pub max_gap: Duration,
     /// The longest time of one stream between two packets sent: what is above 20 ms is the meter's own unrest.
@@ -74,8 +76,14 @@ pub struct Report {
 
 impl Tally {
     /// Bytes received per second, as Ethernet frames: 10,700 for each stream without loss.
+    ///
+    /// An echo counts the more the nearer to the middle of the window it arrived: from 0 at either end up to 2, so that
+    /// the mean over the window is 1. A plain count over 1 s is off by 2 % where one packet of a stream falls on the other
+    /// side of an end; with these weights and a window of 2 s or more, a packet 20 ms late changes less than 0.1 %.
     pub fn bytes_per_s(&self) -> f64 {
-        self.received as f64 * rtp::FRAME as f64 / self.window.as_secs_f64()
+        let window = self.window.as_nanos() as f64;
+        let packets_per_ns = self.weight as f64 / (window * window / 4.0);
+        packets_per_ns * 1e9 * rtp::FRAME as f64
     }
 
     pub(super) fn empty(window: &Range<u64>) -> Self {
@@ -91,6 +99,7 @@ impl Tally {
             strays: 0,
             send_failed: 0,
             received: 0,
+            weight: 0,
             max_gap: Duration::ZERO,
             max_send_gap: Duration::ZERO,
             answered_by: BTreeMap::new(),
@@ -115,6 +124,7 @@ impl Tally {
         self.strays += other.strays;
         self.send_failed += other.send_failed;
         self.received += other.received;
+        self.weight += other.weight;
         self.max_gap = self.max_gap.max(other.max_gap);
         self.max_send_gap = self.max_send_gap.max(other.max_send_gap);
         for (server, count) in &other.answered_by {

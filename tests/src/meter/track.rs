@@ -27,7 +27,8 @@ pub(super) struct Track {
 #[derive(Debug)]
 struct Sent {
     at: u64,
-    answered: bool,
+    /// When the first answer came.
+    answered: Option<u64>,
     reached: bool,
     /// Index in `servers`, if the first answer was stamped.
     server: Option<u8>,
@@ -70,7 +71,7 @@ impl Track {
     /// The next packet to send, filed as sent at `now`.
     pub(super) fn send(&mut self, now: u64) -> Packet {
         self.open.insert(self.sent.len());
-        self.sent.push(Sent { at: now, answered: false, reached: false, server: None });
+        self.sent.push(Sent { at: now, answered: None, reached: false, server: None });
         self.packet(self.sent.len() - 1)
     }
 
@@ -91,7 +92,7 @@ impl Track {
         let stamp = rtp::read_stamp(bytes);
         let learnt = stamp.map(|stamp| self.learn(&stamp, packet));
         self.unstamped |= stamp.is_none();
-        if self.sent[packet].answered {
+        if self.sent[packet].answered.is_some() {
             let on_the_way = match learnt {
                 Some((_, Arrival::Repeated)) => Way::Down,
                 Some(_) => Way::Up,
@@ -117,7 +118,12 @@ impl Track {
 
     /// Whether every packet sent in the window has been answered.
     pub(super) fn all_answered(&self, window: &Range<u64>) -> bool {
-        self.sent_in(window).iter().all(|sent| sent.answered)
+        self.sent_in(window).iter().all(|sent| sent.answered.is_some())
+    }
+
+    /// When the first answer to a packet sent in the window came.
+    pub(super) fn first_answer(&self, window: &Range<u64>) -> Option<u64> {
+        self.sent_in(window).iter().filter_map(|sent| sent.answered).min()
     }
 
     /// The account of a window: of the packets sent in it, and of the arrivals and gaps in it.
@@ -127,11 +133,11 @@ impl Track {
         let mut row = 0;
         for sent in self.sent_in(window) {
             tally.sent += 1;
-            let lost = !sent.answered && now.saturating_sub(sent.at) >= SETTLE;
+            let lost = sent.answered.is_none() && now.saturating_sub(sent.at) >= SETTLE;
             row = if lost { row + 1 } else { 0 };
             tally.max_lost_in_a_row = tally.max_lost_in_a_row.max(row);
             tally.lost += u64::from(lost);
-            tally.in_flight += u64::from(!sent.answered && !lost);
+            tally.in_flight += u64::from(sent.answered.is_none() && !lost);
             let path = if sent.reached { &mut split.down } else { &mut split.up };
             path.lost += u64::from(lost);
             if let Some(server) = sent.server {
@@ -140,7 +146,9 @@ impl Track {
         }
         self.count_oddities(window, &mut tally, &mut split);
         tally.split = (!self.unstamped && !self.servers.is_empty()).then_some(split);
-        tally.received = self.arrivals_in(window) as u64;
+        let arrivals = self.arrivals_in(window);
+        tally.received = arrivals.len() as u64;
+        tally.weight = arrivals.iter().map(|at| u128::from((at - window.start).min(window.end - at))).sum();
         tally.max_gap = Duration::from_nanos(self.longest_silence(window, now));
         tally.max_send_gap = Duration::from_nanos(self.longest_send_pause(window));
         tally
@@ -150,7 +158,7 @@ impl Track {
         self.highest_answered = self.highest_answered.max(Some(packet));
         self.open.remove(&packet);
         let sent = &mut self.sent[packet];
-        sent.answered = true;
+        sent.answered = Some(now);
         sent.server = server.and_then(|server| u8::try_from(server).ok());
         // Packets that came in on two processors may be a little out of order in the kernel's time stamps.
         self.arrivals.push(self.arrivals.last().map_or(now, |last| now.max(*last)));
@@ -201,9 +209,9 @@ impl Track {
         self.sent.get(from..to).unwrap_or_default()
     }
 
-    fn arrivals_in(&self, window: &Range<u64>) -> usize {
+    fn arrivals_in(&self, window: &Range<u64>) -> &[u64] {
         let before = |time| self.arrivals.partition_point(|at| *at < time);
-        before(window.end).saturating_sub(before(window.start))
+        self.arrivals.get(before(window.start)..before(window.end)).unwrap_or_default()
     }
 
     fn count_oddities(&self, window: &Range<u64>, tally: &mut Tally, split: &mut Split) {

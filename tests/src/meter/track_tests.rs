@@ -69,7 +69,50 @@ fn a_stream_without_faults_has_gaps_of_20_ms_and_nothing_to_report() {
     assert_eq!(tally.split, Some(Split::default()));
     assert_eq!(tally.answered_by.get("master"), Some(&100_000));
     let second = track.tally(&(50 * STEP..100 * STEP), LATER);
-    assert!((second.bytes_per_s() - 10_700.0).abs() < f64::EPSILON, "{}", second.bytes_per_s());
+    assert!((second.bytes_per_s() / 10_700.0 - 1.0).abs() < 0.001, "{}", second.bytes_per_s());
+}
+
+#[test]
+fn neither_the_phase_of_the_window_nor_a_stall_of_20_ms_changes_the_throughput_by_a_thousandth() {
+    let start = 50 * STEP;
+    for stall in (start - STEP..start + 100 * STEP).step_by(7 * MS as usize) {
+        let mut track = Track::new(1, 0);
+        let mut server = Server::new("master", 1);
+        for number in 0..200 {
+            let packet = send(&mut track, number);
+            let due = number * STEP + TRIP;
+            let late = (stall..stall + STEP).contains(&due);
+            track.receive(&server.echo(&packet), if late { stall + STEP } else { due });
+        }
+        for phase in 0..20 {
+            let start = start + phase * MS;
+            let rate = track.tally(&(start..start + 100 * STEP), LATER).bytes_per_s();
+            assert!((rate / 10_700.0 - 1.0).abs() < 0.001, "{rate} B/s; stall at {stall} ns, phase {phase} ms");
+        }
+    }
+}
+
+#[test]
+fn one_packet_lost_of_fifty_is_two_per_cent_of_the_throughput() {
+    for lost in 0..50 {
+        let mut track = Track::new(1, 0);
+        run(&mut track, &mut Server::new("master", 1), 0..200, |number| number % 50 != lost);
+        let rate = track.tally(&(50 * STEP..150 * STEP), LATER).bytes_per_s();
+        assert!((rate / 10_700.0 - 0.98).abs() < 0.001, "{rate} B/s without every 50th from {lost} on");
+    }
+}
+
+#[test]
+fn the_first_answer_is_the_earliest_to_come_not_that_of_the_earliest_packet() {
+    let mut track = Track::new(1, 0);
+    let mut server = Server::new("master", 1);
+    let packets: Vec<_> = (0..4).map(|number| send(&mut track, number)).collect();
+    for (packet, at) in [(2, 71), (1, 75), (0, 60)] {
+        track.receive(&server.echo(&packets[packet]), at * MS);
+    }
+    assert_eq!(track.first_answer(&(0..LATER)), Some(60 * MS));
+    assert_eq!(track.first_answer(&(STEP..LATER)), Some(71 * MS));
+    assert_eq!(track.first_answer(&(3 * STEP..LATER)), None);
 }
 
 #[test]
