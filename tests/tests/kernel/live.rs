@@ -4,7 +4,6 @@ use std::{
     mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,10 +18,9 @@ use voip_ha_ebpf::abi::{Address, Mac};
 use super::{
     frame::datagram,
     net::{self, BACK, FRONT, PHONE, VIP, mac},
-    rig::{Act, PBX, PinDir, Rig, context, run, with_rig},
+    rig::{Act, PBX, PinDir, Rig, SOON, context, run, with_rig},
 };
 
-const SOON: Duration = Duration::from_secs(5);
 const FLIPS: usize = 5_000;
 
 /// Packets and bytes that an interface has received.

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::Write as _,
     process::{Child, Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -84,14 +83,6 @@ pub(crate) fn build() -> Result<()> {
     ip(LINKS).map(drop)
 }
 
-static CHILD_STARTS: Mutex<()> = Mutex::new(());
-
-/// Waits for the children that other threads are starting. Until a child has become another program, it holds a copy of
-/// every file of this process, and with that the lock of a pin directory that was just let go.
-pub(crate) fn children_have_started() -> MutexGuard<'static, ()> {
-    CHILD_STARTS.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Runs lines of `ip` in the namespace of this thread.
 pub(crate) fn ip(lines: &str) -> Result<String> {
     let mut child = start("ip", &["-statistics", "-json", "-batch", "-"])?;
@@ -111,7 +102,6 @@ pub(crate) fn take_redirected(interface: &str) -> Result<()> {
 fn start(program: &str, arguments: &[&str]) -> Result<Child> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let _start = children_have_started();
     command.spawn().with_context(|| format!("the {program} command (package iproute2 or ethtool)"))
 }
 

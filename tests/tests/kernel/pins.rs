@@ -1,6 +1,6 @@
 //! The pin directory: whose it is, what may be in it, and how it goes.
 
-use std::{fs, path::Path, sync::Barrier, thread, time::Duration};
+use std::{fs, path::Path, sync::Barrier, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
@@ -14,10 +14,9 @@ use voip_ha::datapath::{Datapath as _, KernelDatapath, KernelLog, PinDirectory, 
 use super::{
     frame::datagram,
     net::{self, FRONT, PHONE, VIP},
-    rig::{Act, PBX, PinDir, Rig, SERVICES, apart, config, with_rig},
+    rig::{Act, PBX, PinDir, Rig, SERVICES, SOON, apart, config, with_lock, with_rig},
 };
 
-const SOON: Duration = Duration::from_secs(5);
 const MAPS: [&str; 6] = ["SERVICES", "ORIGINS", "SERVERS", "STEERING", "COUNTERS", "DEVICES"];
 
 /// The error of something that must not succeed, with all its causes in one line.
@@ -57,7 +56,7 @@ fn pins_of_another_version_are_refused_by_name() -> Result<()> {
         drop(PinDirectory::open(&pins.0)?);
         let strange = pins.0.join("abi-0");
         fs::create_dir(&strange)?;
-        let message = refusal(PinDirectory::open(&pins.0));
+        let message = refusal(with_lock(|| PinDirectory::open(&pins.0)));
         fs::remove_dir(&strange)?;
         let message = message?;
         ensure!(message.contains("abi-0") && message.contains("unload"), "{message}");
@@ -131,8 +130,7 @@ fn unload_removes_everything_and_a_new_start_finds_nothing() -> Result<()> {
             drop(datapath);
             ensure!(has_program("front")? && has_program("back")?, "the end of a controller takes nothing off");
 
-            drop(net::children_have_started());
-            let removed = unload(&pins.0)?;
+            let removed = with_lock(|| unload(&pins.0))?;
             let (links, maps) = removed.split_at(2);
             ensure!(links.iter().all(|name| name.starts_with("link-")), "{removed:?}: links go first");
             ensure!(MAPS.iter().all(|map| maps.iter().any(|name| name == map)), "{removed:?}: a map is missing");

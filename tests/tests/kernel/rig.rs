@@ -18,6 +18,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -25,6 +26,7 @@ use aya::{
     TestRunOptions,
     programs::{TestRun as _, Xdp},
 };
+use lab::wait;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use voip_ha::{
     config::Config,
@@ -60,6 +62,9 @@ pub(crate) const SERVICES: &str = "
 
 pub(crate) const PBX: ServiceId = ServiceId(0);
 pub(crate) const TRUNK: ServiceId = ServiceId(1);
+
+/// How long to wait for what takes the kernel a moment.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// A loaded program. Dropping it takes everything off again.
 pub(crate) struct Rig {
@@ -156,8 +161,8 @@ impl Rig {
     fn load_at(pins: PinDir, services: &str, log: KernelLog) -> Result<Self> {
         let config = config(services, &pins.0)?;
         sysctl::prepare(&config.gateway)?;
-        drop(net::children_have_started());
-        let mut datapath = KernelDatapath::load(&config, PinDirectory::open(&pins.0)?, log)?;
+        let directory = with_lock(|| PinDirectory::open(&pins.0))?;
+        let mut datapath = KernelDatapath::load(&config, directory, log)?;
         let attachments = datapath.attach(&config, &[FRONT, BACK])?;
         Ok(Self { datapath, config, attachments, pins })
     }
@@ -257,6 +262,15 @@ pub(crate) fn context(ifindex: u32, length: usize) -> Vec<u8> {
     [0, length as u32, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
+/// Does again what is refused because somebody has the lock of the pin directory. A child that another thread starts
+/// holds a copy of every file of this process, and with that a lock just let go, until it has become another program.
+pub(crate) fn with_lock<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    wait::until(SOON, "the lock of a pin directory", || match work() {
+        Err(error) if format!("{error:#}").contains("another voip-ha is running") => Ok(None),
+        result => result.map(Some),
+    })
+}
+
 /// A pin directory of one test, taken off again whatever becomes of the test.
 pub(crate) struct PinDir(pub(crate) PathBuf);
 
@@ -291,8 +305,7 @@ impl PinDir {
 
 impl Drop for PinDir {
     fn drop(&mut self) {
-        drop(net::children_have_started());
-        if let Err(error) = unload(&self.0) {
+        if let Err(error) = with_lock(|| unload(&self.0)) {
             eprintln!("{} is not removed: {error:#}", self.0.display());
         }
     }
