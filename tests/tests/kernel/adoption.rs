@@ -15,22 +15,26 @@ use super::{
     rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, next_hop},
 };
 
-/// The services of the rig after a change: `master`, `lost` and `two` have left, a newcomer is first, and the order of
-/// everything else is another one.
+/// The services of the rig after a change: `master`, `lost` and `two` have left, a newcomer is in the master's place, and
+/// the order of everything else is another one.
 const CHANGED: &str = "
     [[service]]
     name = 'trunk'
     vip = '192.0.2.20'
     sip_ports = [5060]
     rtp_ports = '20000-29999'
-    server = [{ name = 'newcomer', address = '10.0.0.9' }, { name = 'one', address = '10.0.0.3' }]
+    server = [{ name = 'one', address = '10.0.0.3' }]
 
     [[service]]
     name = 'pbx'
     vip = '192.0.2.10'
     sip_ports = [5060]
     rtp_ports = '10000-19999'
-    server = [{ name = 'astray', address = '10.0.0.5' }, { name = 'cloud', address = '10.8.0.2' }]";
+    server = [
+        { name = 'newcomer', address = '10.0.0.9' },
+        { name = 'astray', address = '10.0.0.5' },
+        { name = 'cloud', address = '10.8.0.2' },
+    ]";
 
 fn request(vip: Address) -> Vec<u8> {
     datagram((PHONE, 4000), (vip, 5060))
@@ -134,6 +138,17 @@ fn a_service_that_left_the_configuration_is_none_of_the_gateways_business() -> R
         let mut rig = Rig::ready()?.restarted(&format!("[[service]]{only_trunk}"))?;
         ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "not-service", "the VIP is still served");
         ensure!(target(&mut rig, OTHER_VIP)? == next_hop("one").context("no hop")?.destination, "`one` has moved");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_service_with_a_new_vip_is_a_new_service_and_has_no_active_server() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?.restarted(&SERVICES.replace("192.0.2.10", "192.0.2.30"))?;
+        ensure!(rig.datapath.steering(PBX) == Steering::default(), "{:?}", rig.datapath.steering(PBX));
+        ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "not-service", "the old VIP is still served");
+        ensure!(outcome(&mut rig, FRONT, &request([192, 0, 2, 30]))? == "no-active-server", "to whom?");
         Ok(())
     })
 }

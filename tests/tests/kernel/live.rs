@@ -21,7 +21,7 @@ use super::{
     rig::{Act, PBX, PinDir, Rig, SOON, context, run, with_rig},
 };
 
-const FLIPS: usize = 5_000;
+const FLIPS: usize = 40_000;
 
 /// Packets and bytes that an interface has received.
 fn received(interface: &str) -> Result<(u64, u64)> {
