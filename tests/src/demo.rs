@@ -1,79 +1,99 @@
 //! The demo: calls through the gateway, and what each kind of failure costs them.
 
+mod callers;
 mod report;
+mod timeline;
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use self::report::Report;
+use self::{
+    callers::{BuiltIn, Callers, Outcome, Sipp},
+    report::{Report, Setup},
+};
 use crate::{
     Lab, Options,
-    gateway::Config,
-    phone::{Outcome, Phones},
+    gateway::{Config, Probe},
+    real::RealServer,
     server,
-    topology::SIP,
     trial::{Kind, Measured, Trial},
 };
 
 /// What the demo is asked for.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Calls that run all the time.
-    pub calls: usize,
+    /// RTP streams that run all the time.
+    pub streams: usize,
+    /// Kamailio and sipp in place of the built-in server and phones.
+    pub real: bool,
     /// Where to write what was measured, as JSON.
     pub json: Option<PathBuf>,
 }
+
+/// A pair of planned switches, a crash, the way back, and a silent death.
+const EVENTS: [Kind; 5] = [Kind::Planned, Kind::Planned, Kind::Crash, Kind::Planned, Kind::Silent];
 
 /// Says what happens while it happens.
 struct Progress(Instant);
 
 impl Progress {
     fn say(&self, text: &str) {
-        eprintln!("{:7.3} s  {text}", self.0.elapsed().as_secs_f64());
+        anstream::eprintln!("{:7.3} s  {text}", self.0.elapsed().as_secs_f64());
+    }
+
+    fn tell(&self, outcomes: impl IntoIterator<Item = Outcome>) -> impl Iterator<Item = Outcome> {
+        outcomes.into_iter().inspect(|outcome| self.say(&outcome.to_string()))
     }
 }
 
 /// Runs the demo and prints its report.
 pub fn run(settings: &Settings) -> Result<()> {
     let progress = Progress(Instant::now());
+    // The gateway's defaults, told to it because the report names them.
+    let setup = Setup { real: settings.real, streams: settings.streams, interval_ms: 20, timeout_ms: 15, fall: 3 };
     progress.say("building the lab: namespaces for phones, gateway, master, router and backup");
     let lab = Lab::new(Options::default())?;
-    progress.say("starting both servers and the gateway");
-    let start = Box::new(|lab: &'_ Lab, name: &str| server::start(lab, name, &[]));
-    let mut trial = Trial::start(&lab, Config::of(&lab), start)?;
+    let (mut trial, mut callers) = start(&lab, &setup, &progress)?;
     progress.say("the gateway has seen master and backup up; XDP is on front and back");
 
-    let mut phones = Phones::new(&lab, SIP, settings.calls)?;
-    let registered = phones.register()?;
-    progress.say(&format!("{} phones registered with the VIP", registered.succeeded));
-    let called = phones.call(settings.calls)?;
-    progress.say(&format!("{} calls answered, the slowest after {}", called.succeeded, ms(called.slowest)));
-    ensure!(called.succeeded == settings.calls, "not every call was answered: {called:?}");
-    trial.stream(phones.streams()?)?;
-
+    let mut calls = Vec::new();
+    calls.extend(progress.tell(callers.before()?));
+    trial.stream(callers.streams()?)?;
     let mut events = Vec::new();
-    for kind in [Kind::Planned, Kind::Planned, Kind::Crash, Kind::Planned, Kind::Silent] {
+    for kind in EVENTS {
         events.push(one(&mut trial, kind, &progress)?);
+        calls.extend(progress.tell(callers.between(&events)?));
     }
     let total = trial.finish_streams()?;
-    let calls = Calls {
-        before: called,
-        ended: phones.hang_up()?,
-        registered: phones.register()?,
-        after: phones.call(settings.calls)?,
-    };
-    progress.say(&format!("{} new calls answered by the server that is left", calls.after.succeeded));
-    let report = Report { events, total, calls };
-    print!("{report}");
+    calls.extend(progress.tell(callers.after()?));
+    let report = Report { setup, events, total, calls };
+    let mut out = anstream::stdout().lock();
+    write!(out, "{report}")?;
+    out.flush()?;
     if let Some(path) = &settings.json {
-        write_json(path, &report.events)?;
+        write_json(path, &report)?;
         progress.say(&format!("wrote {}", path.display()));
     }
     Ok(())
+}
+
+fn start<'lab>(lab: &'lab Lab, setup: &Setup, progress: &Progress) -> Result<(Trial<'lab>, Box<dyn Callers + 'lab>)> {
+    let Setup { real, streams, interval_ms, timeout_ms, fall } = *setup;
+    let (interval_ms, timeout_ms, fall) = (Some(interval_ms), Some(timeout_ms), Some(fall));
+    let config = Config { probe: Probe { interval_ms, timeout_ms, fall, ..Probe::default() }, ..Config::of(lab) };
+    if real {
+        progress.say("starting Kamailio and the application behind it on both servers, and the gateway");
+        let trial = Trial::start(lab, config, RealServer::start)?;
+        return Ok((trial, Box::new(Sipp::new(lab, streams))));
+    }
+    progress.say("starting both servers and the gateway");
+    let trial = Trial::start(lab, config, |lab, name| server::start(lab, name, &[]))?;
+    Ok((trial, Box::new(BuiltIn::new(lab, streams)?)))
 }
 
 /// Makes one thing happen, and undoes it.
@@ -96,23 +116,11 @@ fn one(trial: &mut Trial<'_>, kind: Kind, progress: &Progress) -> Result<Measure
     Ok(measured)
 }
 
-fn write_json(path: &Path, events: &[Measured]) -> Result<()> {
-    let text = serde_json::to_string_pretty(&serde_json::json!({ "events": events }))?;
+fn write_json(path: &Path, report: &Report) -> Result<()> {
+    let text = serde_json::to_string_pretty(&report.data())?;
     std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn ms(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1e3)
-}
-
-/// What became of the calls.
-struct Calls {
-    /// Calls before the first event.
-    before: Outcome,
-    /// BYE to those calls, after the last event.
-    ended: Outcome,
-    /// Phones that register again after the last event.
-    registered: Outcome,
-    /// New calls after that.
-    after: Outcome,
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

@@ -14,11 +14,15 @@ use crate::{
     gateway::{Config, Gateway, socket},
     meter::{Meter, Stream, Tally},
     process::Process,
-    program, wait,
+    program,
+    real::RealServer,
+    wait,
 };
 
-/// How long streams are measured before and after each fault.
+/// How long losses and gaps are counted before each fault and after its flip.
 pub const WINDOW: Duration = Duration::from_secs(1);
+/// How long the throughput is measured before each fault, and again when [`WINDOW`] is over after its flip.
+pub const THROUGHPUT: Duration = Duration::from_secs(2);
 /// Much longer than any flip may take; a flip that has not come by then does not come.
 const FLIP: Duration = Duration::from_secs(10);
 /// How long a server that was started again may take until the gateway calls it up.
@@ -53,15 +57,19 @@ pub struct Measured {
     pub lost: u64,
     /// Of these: more than one echo came back; how many more.
     pub duplicated: u64,
+    /// The most packets that one stream lost one after another.
+    pub max_lost_in_a_row: u64,
     /// Longest time in which one stream heard nothing. 20 ms is a stream without loss.
     pub max_gap_ms: f64,
     /// From the evidence, or the operator's order, to the new word in the kernel, as the gateway measured it.
     pub evidence_to_flip_us: f64,
     /// From the moment before the fault was made to the flip.
     pub fault_to_flip_ms: f64,
-    /// Ethernet bytes that came back per second, in the [`WINDOW`] before the fault.
+    /// From the same moment to the first echo of a packet that was sent after the flip: the new server serves.
+    pub fault_to_first_packet_ms: f64,
+    /// Ethernet bytes that came back per second in the time [`THROUGHPUT`] before the fault: see [`Tally::bytes_per_s`].
     pub bytes_per_s_before: f64,
-    /// The same in the [`WINDOW`] after the streams had settled.
+    /// The same in the time [`THROUGHPUT`] that begins one [`WINDOW`] after the flip.
     pub bytes_per_s_after: f64,
     /// What the gateway gave as its evidence.
     pub evidence: String,
@@ -71,11 +79,11 @@ pub struct Measured {
 }
 
 /// Length of one cell of [`Measured::strip`].
-pub const CELL: Duration = Duration::from_millis(10);
+pub const CELL: Duration = Duration::from_millis(5);
 /// Cells of the strip before the fault.
-pub const CELLS_BEFORE: u32 = 10;
+pub const CELLS_BEFORE: u32 = 16;
 /// Cells of the strip from the fault on.
-pub const CELLS_AFTER: u32 = 30;
+pub const CELLS_AFTER: u32 = 64;
 
 /// A flip, as `voip-ha events --json` tells it.
 #[derive(Debug, Clone, Deserialize)]
@@ -87,14 +95,32 @@ struct Flip {
     evidence: Option<serde_json::Value>,
 }
 
+/// What runs on a server of the trial.
+pub trait Serving {
+    /// Kills all of it at once, as `kill -9` does, and returns when nothing of it is left.
+    fn kill9(&mut self) -> Result<()>;
+}
+
+impl Serving for Process {
+    fn kill9(&mut self) -> Result<()> {
+        Self::kill9(self)
+    }
+}
+
+impl Serving for RealServer {
+    fn kill9(&mut self) -> Result<()> {
+        Self::kill9(self)
+    }
+}
+
 /// Starts a server of the trial by its name, `master` or `backup`.
-pub type StartServer<'lab> = Box<dyn Fn(&'lab Lab, &str) -> Result<Process> + 'lab>;
+type StartServer<'lab> = Box<dyn Fn(&'lab Lab, &str) -> Result<Box<dyn Serving>> + 'lab>;
 
 /// A running trial.
 pub struct Trial<'lab> {
     lab: &'lab Lab,
     start_server: StartServer<'lab>,
-    servers: [(&'static str, Process); 2],
+    servers: [(&'static str, Box<dyn Serving>); 2],
     gateway: Gateway<'lab>,
     events: Process,
     flips_seen: usize,
@@ -103,11 +129,18 @@ pub struct Trial<'lab> {
 }
 
 impl<'lab> Trial<'lab> {
-    /// Starts both servers and the gateway, and returns when the gateway has seen both up.
-    pub fn start(lab: &'lab Lab, config: Config, start_server: StartServer<'lab>) -> Result<Self> {
-        let servers = [("master", start_server(lab, "master")?), ("backup", start_server(lab, "backup")?)];
+    /// Starts both servers and the gateway, and returns when the gateway has seen both up. `start_server` is given
+    /// `master` or `backup`, and is called again for a server that comes back after a crash.
+    pub fn start<S: Serving + 'static>(
+        lab: &'lab Lab,
+        config: Config,
+        start_server: impl Fn(&'lab Lab, &str) -> Result<S> + 'lab,
+    ) -> Result<Self> {
+        let start_server: StartServer<'lab> = Box::new(move |lab, name| Ok(Box::new(start_server(lab, name)?)));
+        let (master, backup) = (start_server(lab, "master")?, start_server(lab, "backup")?);
         let gateway = Gateway::start(lab, config)?;
         let events = follow_events(lab)?;
+        let servers = [("master", master), ("backup", backup)];
         Ok(Self { lab, start_server, servers, gateway, events, flips_seen: 0, meter: None, streams: 0 })
     }
 
@@ -136,18 +169,17 @@ impl<'lab> Trial<'lab> {
     /// Makes something happen to the active server, and measures it.
     pub fn make(&mut self, kind: Kind) -> Result<Measured> {
         let active = self.gateway.status()?.active().to_owned();
-        let start = self.meter()?.now();
-        let before = self.settled(start..start + WINDOW)?;
-        let (made_at, made_us) = (self.meter()?.now(), monotonic_us());
+        let (made_at, made_us) = self.moment()?;
         self.inflict(kind, &active)?;
         let flip = self.next_flip()?;
         ensure!(flip.from == active, "the flip is from {}, not from {active}", flip.from);
         let flipped_us = flip.monotonic_us.checked_sub(made_us).context("the flip came before the fault")?;
         let flipped_at = made_at + Duration::from_micros(flipped_us);
-        // What is lost is lost for a while: the window ends when the streams have had time to be whole again.
-        let whole = self.settled(made_at - WINDOW..flipped_at + WINDOW)?;
-        let after = self.settled(flipped_at + WINDOW..flipped_at + 2 * WINDOW)?;
-        let strip = self.strip(made_at)?;
+        // What is lost is lost for a while: the throughput is that of streams that have had time to be whole again.
+        let again = flipped_at + WINDOW;
+        let (before, whole) = (self.settled(made_at - THROUGHPUT..made_at)?, self.settled(made_at - WINDOW..again)?);
+        let after = self.settled(again..again + THROUGHPUT)?;
+        let first_packet = self.meter()?.first_echo(flipped_at..again).context("nothing came back after the flip")?;
         Ok(Measured {
             kind,
             from: flip.from,
@@ -156,13 +188,15 @@ impl<'lab> Trial<'lab> {
             sent: whole.sent,
             lost: whole.lost,
             duplicated: whole.duplicated,
-            max_gap_ms: whole.max_gap.as_secs_f64() * 1e3,
+            max_lost_in_a_row: whole.max_lost_in_a_row,
+            max_gap_ms: ms(whole.max_gap),
             evidence_to_flip_us: flip.evidence_to_flip_us,
             fault_to_flip_ms: flipped_us as f64 / 1e3,
+            fault_to_first_packet_ms: ms(first_packet.saturating_sub(made_at)),
             bytes_per_s_before: before.bytes_per_s(),
             bytes_per_s_after: after.bytes_per_s(),
             evidence: evidence_text(flip.evidence.as_ref()),
-            strip,
+            strip: self.strip(made_at)?,
         })
     }
 
@@ -172,8 +206,7 @@ impl<'lab> Trial<'lab> {
         match kind {
             Kind::Planned => {}
             Kind::Crash => {
-                let fresh = (self.start_server)(self.lab, server)?;
-                self.process(server)?.1 = fresh;
+                *self.running(server)? = (self.start_server)(self.lab, server)?;
             }
             Kind::Silent => self.lab.mend(server)?,
         }
@@ -188,13 +221,23 @@ impl<'lab> Trial<'lab> {
                 let other = if active == "master" { "backup" } else { "master" };
                 self.gateway.switch(other)
             }
-            Kind::Crash => self.process(active)?.1.kill9(),
+            Kind::Crash => self.running(active)?.kill9(),
             Kind::Silent => self.lab.cut(active),
         }
     }
 
-    fn process(&mut self, server: &str) -> Result<&mut (&'static str, Process)> {
-        self.servers.iter_mut().find(|(name, _)| *name == server).with_context(|| format!("no server {server}"))
+    fn running(&mut self, server: &str) -> Result<&mut Box<dyn Serving>> {
+        let (_, running) = self.servers.iter_mut().find(|(name, _)| *name == server).context("no such server")?;
+        Ok(running)
+    }
+
+    /// Now, by the meter's clock and by the gateway's in µs, once there are streams to compare with. An event ends long
+    /// after its flip, so what was measured before the next one is whole.
+    fn moment(&self) -> Result<(Duration, u64)> {
+        let meter = self.meter()?;
+        let long_enough = || Ok((meter.now() >= THROUGHPUT).then_some(()));
+        wait::until(2 * THROUGHPUT, "streams that have run long enough", long_enough)?;
+        Ok((meter.now(), monotonic_us()))
     }
 
     fn settled(&self, window: Range<Duration>) -> Result<Tally> {
@@ -237,6 +280,10 @@ fn flips_in(log: &str) -> Result<Vec<Flip>> {
 fn evidence_text(evidence: Option<&serde_json::Value>) -> String {
     let kind = evidence.and_then(|evidence| evidence.get("kind")).and_then(serde_json::Value::as_str);
     kind.unwrap_or("operator").to_owned()
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// `CLOCK_MONOTONIC` in microseconds.

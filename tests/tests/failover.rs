@@ -20,7 +20,7 @@ fn trial(lab: &Lab) -> Result<Trial<'_>> {
     let mut config = Config::of(lab);
     // The defaults, written out because the bounds below are made of them.
     config.probe = Probe { interval_ms: Some(INTERVAL_MS as u32), fall: Some(FALL), ..Probe::default() };
-    let mut trial = Trial::start(lab, config, Box::new(|lab, name| server::start(lab, name, &[])))?;
+    let mut trial = Trial::start(lab, config, |lab, name| server::start(lab, name, &[]))?;
     let mut phones = Phones::new(lab, SIP, CALLS)?;
     assert_eq!(phones.call(CALLS)?.succeeded, CALLS);
     trial.stream(phones.streams()?)?;

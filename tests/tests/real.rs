@@ -1,6 +1,6 @@
 //! Real Kamailio and sipp in the lab, first over plain routing, then through the gateway.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use lab::{
@@ -10,26 +10,10 @@ use lab::{
     phone::Phones,
     real::{self, Counts, RealServer},
     topology::SIP,
-    wait,
 };
 
 fn all(count: u64) -> impl Fn(&Counts) -> bool {
     move |counts| (counts.created, counts.successful, counts.failed) == (count, count, 0)
-}
-
-/// Waits for a second in which phones receive the echoes of so many of sipp's calls. A stream of sipp's is 50 packets/s.
-fn wait_for_rtp_of(lab: &Lab, calls: u64) -> Result<()> {
-    let mut last = (Instant::now(), lab.phones().packets_received("eth0")?);
-    wait::until(Duration::from_secs(5), "RTP of the calls", || {
-        let now = (Instant::now(), lab.phones().packets_received("eth0")?);
-        let time = (now.0 - last.0).as_secs_f64();
-        if time < 0.5 {
-            return Ok(None);
-        }
-        let rate = (now.1 - last.1) as f64 / time;
-        last = now;
-        Ok((rate >= 0.95 * 50.0 * calls as f64).then_some(()))
-    })
 }
 
 #[test]
@@ -41,7 +25,7 @@ fn kamailio_registers_and_relays_calls_with_rtp_over_plain_routing() -> Result<(
 
     let calls = real::call(&lab, 20, 2000)?;
     let meter = Meter::start(Stream::open(&lab, real::RTP, 1)?)?;
-    wait_for_rtp_of(&lab, 20)?;
+    real::wait_for_rtp(&lab, 20)?;
     let second = meter.settled(Duration::ZERO..Duration::from_secs(1))?.total;
     assert_eq!((second.lost, second.split), (0, None), "{second:?}");
     let called = calls.wait()?;
@@ -76,7 +60,7 @@ fn registrations_and_calls_succeed_at_the_master_and_after_its_kill_at_the_backu
         let registered = real::register(&lab, 100)?.wait()?;
         assert!(all(100)(&registered), "{active}: {registered:?}");
         let calls = real::call(&lab, 20, 2000)?;
-        wait_for_rtp_of(&lab, 20)?;
+        real::wait_for_rtp(&lab, 20)?;
         let called = calls.wait()?;
         assert!(all(20)(&called), "{active}: {called:?}");
         if active == "master" {

@@ -1,132 +1,179 @@
-//! The demo's report: a table, and a time line of every event.
+//! The demo's report: what ran, a table of the events, a time line of each, and what became of the calls.
 
 use std::fmt;
 
-use super::Calls;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use super::{callers::Outcome, timeline};
 use crate::{
     meter::Tally,
-    phone::Outcome,
-    trial::{CELL, CELLS_BEFORE, Kind, Measured},
+    rtp::{FRAME, INTERVAL_MS},
+    trial::{Kind, Measured, THROUGHPUT, WINDOW},
 };
 
-/// Everything that was measured.
+/// Everything that was measured, and how.
 pub(super) struct Report {
+    pub(super) setup: Setup,
     pub(super) events: Vec<Measured>,
     pub(super) total: Tally,
-    pub(super) calls: Calls,
+    pub(super) calls: Vec<Outcome>,
 }
 
-/// What the thesis that this project starts from measured with a pair of redundant servers, in ms.
+/// What ran.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Setup {
+    pub(super) real: bool,
+    pub(super) streams: usize,
+    pub(super) interval_ms: u32,
+    pub(super) timeout_ms: u32,
+    pub(super) fall: u32,
+}
+
+/// The outage that the thesis, which this project starts from, measured with a pair of redundant servers, in ms.
 const THESIS_PLANNED_MS: f64 = 853.7;
 const THESIS_UNPLANNED_MS: f64 = 1185.8;
+
+pub(super) const HEADING: Style = Style::new().bold();
+const ASIDE: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const CAUTION: Style = AnsiColor::Yellow.on_default();
+
+impl Report {
+    /// The same as data. Units are in the names.
+    pub(super) fn data(&self) -> serde_json::Value {
+        let Tally { sent, lost, duplicated, reordered, corrupt, .. } = self.total;
+        serde_json::json!({
+            "setup": self.setup,
+            "events": self.events,
+            "total": { "sent": sent, "lost": lost, "duplicated": duplicated, "reordered": reordered, "corrupt": corrupt },
+            "calls": self.calls,
+        })
+    }
+}
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
+        header(f, &self.setup)?;
+        writeln!(f)?;
         table(f, &self.events)?;
         writeln!(f)?;
-        for event in &self.events {
-            strip(f, event)?;
+        notes(f)?;
+        writeln!(f)?;
+        for (number, event) in self.events.iter().enumerate() {
+            timeline::write(f, &name(number, event), event)?;
         }
-        let total = &self.total;
+        writeln!(f)?;
+        let Tally { sent, lost, duplicated, reordered, corrupt, .. } = self.total;
         writeln!(
             f,
-            "all streams, from start to end: {} sent, {} lost, {} duplicated, {} reordered, {} corrupt",
-            total.sent, total.lost, total.duplicated, total.reordered, total.corrupt
+            "all streams from start to end: {sent} packets sent, {lost} lost, {duplicated} duplicated, {reordered} \
+             reordered, {corrupt} corrupt"
         )?;
-        outcome(f, "calls before the events", &self.calls.before)?;
-        outcome(f, "BYE to them afterwards", &self.calls.ended)?;
-        outcome(f, "registrations afterwards", &self.calls.registered)?;
-        outcome(f, "new calls afterwards", &self.calls.after)?;
-        writeln!(
-            f,
-            "(the built-in servers share no dialogs, so a call that outlived its server has its BYE refused with 481)"
-        )
+        writeln!(f)?;
+        calls(f, &self.calls)
     }
 }
 
-fn outcome(f: &mut fmt::Formatter<'_>, what: &str, outcome: &Outcome) -> fmt::Result {
-    let Outcome { succeeded, failed, retransmissions, slowest } = outcome;
-    let refused: usize = failed.values().sum();
-    let slowest = slowest.as_secs_f64() * 1e3;
-    write!(
+fn header(f: &mut fmt::Formatter<'_>, setup: &Setup) -> fmt::Result {
+    let Setup { real, streams, interval_ms, timeout_ms, fall } = setup;
+    let servers = if *real { "Kamailio with sipp behind it" } else { "the built-in server" };
+    let rate = 1000 / INTERVAL_MS;
+    writeln!(f, "{HEADING}voip-ha demo{HEADING:#}  master and backup run {servers}")?;
+    writeln!(f, "  streams     {streams} RTP streams of {rate} packets/s, echoed: {FRAME} bytes per Ethernet frame")?;
+    writeln!(
         f,
-        "{what:<25} {succeeded:>4} done, {refused:>3} not, {retransmissions} sent again, slowest {slowest:.1} ms"
-    )?;
-    for (failure, count) in failed {
-        write!(f, "; {count} × {failure:?}")?;
-    }
-    writeln!(f)
+        "  probes      every {interval_ms} ms, each waited for {timeout_ms} ms; a server is down after {fall} misses"
+    )
 }
+
+/// One line of the table: what it is, its unit, its value for an event.
+type Line = (&'static str, &'static str, fn(&Measured) -> String);
+
+const TABLE: [Line; 15] = [
+    ("from", "", |event| event.from.clone()),
+    ("to", "", |event| event.to.clone()),
+    ("evidence", "", |event| event.evidence.clone()),
+    ("evidence to flip", "µs", |event| format!("{:.1}", event.evidence_to_flip_us)),
+    ("fault to flip", "ms", |event| format!("{:.2}", event.fault_to_flip_ms)),
+    ("fault to first packet back", "ms", |event| format!("{:.2}", event.fault_to_first_packet_ms)),
+    ("longest gap of a stream", "ms", |event| format!("{:.1}", event.max_gap_ms)),
+    (THESIS, "ms", |event| format!("{:.1}", thesis_ms(event.kind))),
+    ("packets sent", "", |event| event.sent.to_string()),
+    (LOST, "", |event| event.lost.to_string()),
+    ("  in a row, at most", "", |event| event.max_lost_in_a_row.to_string()),
+    ("packets duplicated", "", |event| event.duplicated.to_string()),
+    ("throughput before", "bytes/s", |event| format!("{:.0}", event.bytes_per_s_before)),
+    ("throughput after", "bytes/s", |event| format!("{:.0}", event.bytes_per_s_after)),
+    ("  change", "%", |event| format!("{:+.3}", change_per_cent(event))),
+];
+
+const THESIS: &str = "  thesis: outage";
+const LOST: &str = "packets lost";
 
 fn table(f: &mut fmt::Formatter<'_>, events: &[Measured]) -> fmt::Result {
-    writeln!(
-        f,
-        "{:<8}  {:<16}  {:<11}  {:>10}  {:>9}  {:>8}  {:>5}  {:>9}  {:>11}  {:>11}  {:>9}",
-        "EVENT",
-        "FROM → TO",
-        "EVIDENCE",
-        "FAULT→FLIP",
-        "EV.→FLIP",
-        "SENT",
-        "LOST",
-        "LONGEST",
-        "BYTES/S",
-        "BYTES/S",
-        "THESIS"
-    )?;
-    writeln!(
-        f,
-        "{:<8}  {:<16}  {:<11}  {:>10}  {:>9}  {:>8}  {:>5}  {:>9}  {:>11}  {:>11}  {:>9}",
-        "", "", "", "ms", "µs", "packets", "", "GAP ms", "BEFORE", "AFTER", "OUTAGE ms"
-    )?;
-    for event in events {
-        let thesis = if event.kind == Kind::Planned { THESIS_PLANNED_MS } else { THESIS_UNPLANNED_MS };
-        writeln!(
-            f,
-            "{:<8}  {:<16}  {:<11}  {:>10.2}  {:>9.0}  {:>8}  {:>5}  {:>9.1}  {:>11.0}  {:>11.0}  {:>9.1}",
-            kind_name(event.kind),
-            format!("{} → {}", event.from, event.to),
-            event.evidence,
-            event.fault_to_flip_ms,
-            event.evidence_to_flip_us,
-            event.sent,
-            event.lost,
-            event.max_gap_ms,
-            event.bytes_per_s_before,
-            event.bytes_per_s_after,
-            thesis
-        )?;
+    write!(f, "{HEADING}{:<36}", "EVENT")?;
+    for (number, event) in events.iter().enumerate() {
+        write!(f, "{:>13}", name(number, event))?;
+    }
+    writeln!(f, "{HEADING:#}")?;
+    for (what, unit, value) in TABLE {
+        write!(f, "{what:<28}{unit:<8}")?;
+        for event in events {
+            let style = match what {
+                THESIS => ASIDE,
+                LOST if event.lost == 0 => GOOD,
+                LOST => CAUTION,
+                _ => Style::new(),
+            };
+            write!(f, "{style}{:>13}{style:#}", value(event))?;
+        }
+        writeln!(f)?;
     }
     Ok(())
 }
 
-/// One line of blocks: how many packets came back in every 10 ms, against the mean before the fault.
-fn strip(f: &mut fmt::Formatter<'_>, event: &Measured) -> fmt::Result {
-    const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let before = &event.strip[..CELLS_BEFORE as usize];
-    let usual = before.iter().sum::<u64>() as f64 / before.len() as f64;
-    let cell = |count: &u64| {
-        let share = if usual > 0.0 { *count as f64 / usual } else { 0.0 };
-        BLOCKS[(share * 8.0).round().clamp(0.0, 8.0) as usize]
-    };
-    let bar: String = event.strip.iter().map(cell).collect();
-    writeln!(f, "{:<8} |{bar}| packets that came back in every {} ms", kind_name(event.kind), CELL.as_millis())?;
-    let flip_cell = CELLS_BEFORE as usize + (event.fault_to_flip_ms / (CELL.as_secs_f64() * 1e3)) as usize;
-    let mut marks = vec![' '; event.strip.len()];
-    if let Some(mark) = marks.get_mut(flip_cell) {
-        *mark = '▲';
-    }
-    marks[CELLS_BEFORE as usize] = if flip_cell == CELLS_BEFORE as usize { '▲' } else { '↯' };
-    let marks: String = marks.into_iter().collect();
-    let legend = if flip_cell == CELLS_BEFORE as usize { "▲ fault and flip" } else { "↯ fault  ▲ flip" };
-    writeln!(f, "         |{marks}| {legend}")
+fn notes(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (window, throughput) = (WINDOW.as_secs(), THROUGHPUT.as_secs());
+    let later = window + throughput;
+    writeln!(
+        f,
+        "{ASIDE}\
+         fault       just before voip-ha switch is called, the processes are killed or the cable is pulled\n\
+         flip        as the gateway says; evidence to flip is its own measurement\n\
+         packets     sent from {window} s before the fault to {window} s after the flip, and their echoes by the kernel's time of arrival\n\
+         gap         of one stream between two packets that arrive; {INTERVAL_MS} ms is no loss\n\
+         throughput  what arrived in the {throughput} s before the fault, and from {window} to {later} s after the flip\n\
+         clock       CLOCK_MONOTONIC\
+         {ASIDE:#}"
+    )
 }
 
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
+fn calls(f: &mut fmt::Formatter<'_>, calls: &[Outcome]) -> fmt::Result {
+    writeln!(f, "{HEADING}{:<40}{:>8}{:>8}{:>14}{HEADING:#}", "SIP", "DONE", "FAILED", "SENT AGAIN")?;
+    for Outcome { what, succeeded, failed, retransmissions, note } in calls {
+        let style = if *failed == 0 { GOOD } else { CAUTION };
+        write!(f, "{what:<40}{succeeded:>8}{style}{failed:>8}{style:#}{retransmissions:>14}")?;
+        writeln!(f, "{}{note}", if note.is_empty() { "" } else { "  " })?;
+    }
+    Ok(())
+}
+
+/// What an event is called where it has no room for more.
+fn name(number: usize, event: &Measured) -> String {
+    let kind = match event.kind {
         Kind::Planned => "planned",
         Kind::Crash => "crash",
         Kind::Silent => "silent",
-    }
+    };
+    format!("{} {kind}", number + 1)
+}
+
+fn change_per_cent(event: &Measured) -> f64 {
+    (event.bytes_per_s_after / event.bytes_per_s_before - 1.0) * 100.0
+}
+
+fn thesis_ms(kind: Kind) -> f64 {
+    if kind == Kind::Planned { THESIS_PLANNED_MS } else { THESIS_UNPLANNED_MS }
 }
