@@ -13,7 +13,11 @@ use anyhow::Result;
 use lab::{
     Lab, Options,
     gateway::{Config, Gateway, cli},
-    server, wait,
+    meter::Meter,
+    phone::Phones,
+    server,
+    topology::SIP,
+    wait,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,6 +40,42 @@ fn a_flap_of_the_gateways_own_link_is_an_outage_and_no_failover() -> Result<()> 
     assert!(events.contains("no carrier"), "{events}");
     assert!(!events.contains("failover"), "{events}");
     assert_eq!(gateway.status()?.active(), "master");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_answers_no_probe_but_goes_on_serving_is_left_alone_until_patience_ends() -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let lab = Lab::new(Options::default())?;
+    let _servers = [server::start(&lab, "master", &[])?, server::start(&lab, "backup", &[])?];
+    let mut gateway = Gateway::start(&lab, Config::of(&lab))?;
+    let mut phones = Phones::new(&lab, SIP, 10)?;
+    assert_eq!(phones.call(10)?.succeeded, 10);
+    let meter = Meter::start(phones.streams()?)?;
+    let master = &lab.server("master")?.namespace;
+    // What comes from the gateway's own address is refused as a martian; what comes from phones is not.
+    for _ in 0..3 {
+        master.ip("route add blackhole 10.66.1.1/32")?;
+        let status = |gateway: &Gateway<'_>| gateway.cli(&["status"]).map(|answer| answer.stdout);
+        wait::until(SECOND, "the master to be called busy", || {
+            Ok(status(&gateway)?.contains("but traffic to clients").then_some(()))
+        })?;
+        assert_eq!(gateway.status()?.active(), "master");
+        master.ip("route delete blackhole 10.66.1.1/32")?;
+        wait::until(SECOND, "the master to answer again", || {
+            Ok(status(&gateway)?.contains("200 after").then_some(()))
+        })?;
+    }
+    assert!(!gateway.cli(&["events"])?.stdout.contains("failover"), "a busy server was left");
+
+    let blocked = std::time::Instant::now();
+    master.ip("route add blackhole 10.66.1.1/32")?;
+    gateway.wait_until("patience ends", 2 * PATIENCE, |status| status.active() == "backup")?;
+    // Patience begins with the first probe that is missed, which may be one of the last blockade.
+    let (left, interval) = (blocked.elapsed(), Duration::from_millis(20));
+    assert!(left >= PATIENCE - 2 * interval, "left after {left:?}");
+    let total = meter.finish()?.total;
+    assert_eq!((total.duplicated, total.corrupt), (0, 0), "{total:?}");
     Ok(())
 }
 

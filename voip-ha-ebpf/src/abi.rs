@@ -204,6 +204,14 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+/// When a server was last heard, entry of the map `HEARD`, whose index is a [`ServerNumber`]: `CLOCK_MONOTONIC` in
+/// nanoseconds at a packet that it sent to a client; 0 for never. Up to [`HEARD_GRAIN_NS`] too old.
+pub type HeardAt = u64;
+
+/// How old an entry of the map `HEARD` must be to be written again. Packets of one server arrive on several CPUs, which
+/// must not fight over a cache line for every one of them.
+pub const HEARD_GRAIN_NS: u64 = 500_000;
+
 /// Declares a `u8` enum whose variants count up from 0, each with the name that people see.
 macro_rules! named_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {

@@ -5,10 +5,12 @@
 mod maps;
 mod tables;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use core::ptr::{read_volatile, write_volatile};
+
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_ktime_get_ns, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
-    abi::{Outcome, counter_index},
+    abi::{HEARD_GRAIN_NS, Outcome, ServerNumber, counter_index},
     packet::Frame,
     rewrite::{self, Rewrite},
     steer::{Action, Hop, Verdict, steer},
@@ -25,6 +27,9 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     let verdict = steer(&mut frame, &KernelTables { ctx: &ctx });
     let (action, outcome) = apply(&mut frame, verdict.action);
     count(&verdict, outcome, bytes);
+    if let (Some(server), Outcome::ToClient | Outcome::ToClientByStack) = (verdict.server, outcome) {
+        note_heard(server);
+    }
     // Level 0, the default, is constant data for the verifier, which then removes all of this from the program.
     if action != xdp_action::XDP_REDIRECT {
         debug!(&ctx, "frame of {} bytes not redirected: outcome {}", bytes, outcome as u8);
@@ -79,6 +84,20 @@ fn count(verdict: &Verdict, outcome: Outcome, bytes: u64) {
         unsafe {
             (*counter).packets += 1;
             (*counter).bytes += bytes;
+        }
+    }
+}
+
+#[inline(always)]
+fn note_heard(server: ServerNumber) {
+    let Some(heard) = maps::HEARD.get_ptr_mut(server.0) else { return };
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a valid, aligned pointer into the map, which other CPUs and the controller use at the same time: volatile, so
+    // that it is one load and one store of a word. Two CPUs may both store; either value is right.
+    unsafe {
+        if now.wrapping_sub(read_volatile(heard)) >= HEARD_GRAIN_NS {
+            write_volatile(heard, now);
         }
     }
 }

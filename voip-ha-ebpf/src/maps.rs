@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, PerCpuArray},
 };
 use voip_ha_ebpf::abi::{
-    Address, Counter, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, ServerEntry,
-    ServiceEntry, SteeringWord,
+    Address, Counter, HeardAt, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry,
+    ServerEntry, ServiceEntry, SteeringWord,
 };
 
 /// VIP → service.
@@ -27,6 +27,10 @@ pub(crate) static SERVERS: Array<ServerEntry> = Array::pinned(MAX_SLOTS, 0);
 /// Service → decision word. Mapped into the controller's memory, so that a flip is one atomic store.
 #[map]
 pub(crate) static STEERING: Array<SteeringWord> = Array::pinned(MAX_SERVICES, BPF_F_MMAPABLE);
+
+/// Server → when it was last heard. Mapped into the controller's memory as well.
+#[map]
+pub(crate) static HEARD: Array<HeardAt> = Array::pinned(MAX_SERVERS, BPF_F_MMAPABLE);
 
 /// What became of the packets, by server, class and outcome.
 #[map]

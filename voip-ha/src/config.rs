@@ -137,6 +137,8 @@ pub struct Probe {
     pub fall: u32,
     /// Consecutive answers until the server is up.
     pub rise: u32,
+    /// How long traffic to clients excuses missing answers; zero: not at all.
+    pub patience: Duration,
     /// UDP port that is probed, host byte order.
     pub port: u16,
 }
@@ -218,6 +220,7 @@ mod tests {
             timeout: Duration::from_millis(15),
             fall: 3,
             rise: 3,
+            patience: Duration::from_secs(2),
             port: 5070,
         };
         assert_eq!(server.probe, probe);
@@ -233,6 +236,7 @@ mod tests {
             timeout: Duration::from_secs(60),
             fall: 2,
             rise: 3,
+            patience: Duration::from_secs(2),
             port: 5090,
         };
         assert_eq!(config.services[0].servers[0].probe, probe);

@@ -27,7 +27,7 @@ use crate::{
     engine::{Engine, Output, Wish},
     event::{Event, Happening},
     ids::ServerId,
-    journal::Journal,
+    journal::{Journal, monotonic},
     nexthop::News,
     plan::Plan,
     status::{ServiceStatus, mac_text},
@@ -156,7 +156,12 @@ impl<D: Datapath> Controller<D> {
         if late >= STALL {
             self.stalled(late, now);
         }
-        for (server, evidence) in self.probers.tick(now) {
+        let uptime = monotonic();
+        let heard = |server| {
+            let ago = uptime.saturating_sub(self.datapath.last_heard(server)?);
+            now.checked_sub(ago)
+        };
+        for (server, evidence) in self.probers.tick(heard, now) {
             self.observe(server, evidence, now);
         }
         let outputs = self.engine.tick(now);

@@ -12,8 +12,15 @@
 //!
 //! A failure between answers starts the count of answers anew, and the other way round: faults are never added up over
 //! hours.
+//!
+//! A server whose traffic to clients goes on while it owes an answer is busy, not dead: that is no failure for as long as
+//! `patience` lasts. Then it is one: a SIP process may hang while a media relay beside it works on. If the traffic ends
+//! as well, the last excused probe counts after all, so that a death under traffic is seen as soon as any other.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +54,8 @@ pub enum Evidence {
     },
     /// No answer within the timeout.
     Missed,
+    /// No answer within the timeout, but traffic to clients since the probe was sent.
+    Busy,
     /// An answer to a probe that was counted as missed already.
     Late {
         /// From sending to receiving.
@@ -68,6 +77,8 @@ enum Weight {
     Failure,
     /// Proves that it cannot be reached now.
     Dead,
+    /// Speaks for the server as long as one has patience, and against it then.
+    Busy,
     /// Is worth showing, and no more.
     Note,
 }
@@ -78,6 +89,7 @@ impl Evidence {
             Self::Answer { .. } => Weight::Alive,
             Self::NoService { .. } | Self::Missed | Self::Unreachable => Weight::Failure,
             Self::Refused | Self::NoCarrier => Weight::Dead,
+            Self::Busy => Weight::Busy,
             Self::Late { .. } => Weight::Note,
         }
     }
@@ -90,6 +102,7 @@ impl fmt::Display for Evidence {
             Self::Answer { status, rtt } => write!(f, "answered {status} after {:.2} ms", ms(rtt)),
             Self::NoService { status } => write!(f, "answered {status}"),
             Self::Missed => write!(f, "no answer to a probe"),
+            Self::Busy => write!(f, "no answer to a probe, but traffic to clients"),
             Self::Late { rtt } => write!(f, "answered too late, after {:.2} ms", ms(rtt)),
             Self::Refused => write!(f, "port unreachable"),
             Self::Unreachable => write!(f, "no way to send a probe"),
@@ -105,6 +118,8 @@ pub struct Thresholds {
     pub fall: u32,
     /// Answers until a server that was down is up; at least 1.
     pub rise: u32,
+    /// How long traffic excuses missing answers. Zero: never.
+    pub patience: Duration,
 }
 
 /// The detector of one server.
@@ -114,6 +129,10 @@ pub struct Detector {
     health: Health,
     answers: u32,
     failures: u32,
+    /// Since when traffic excuses missing answers.
+    busy_since: Option<Instant>,
+    /// Whether the latest probe was excused.
+    excused: bool,
 }
 
 /// A change of health.
@@ -128,7 +147,7 @@ pub struct Change {
 impl Detector {
     /// A detector that has seen nothing.
     pub fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, health: Health::Unknown, answers: 0, failures: 0 }
+        Self { thresholds, health: Health::Unknown, answers: 0, failures: 0, busy_since: None, excused: false }
     }
 
     /// What is believed.
@@ -147,19 +166,27 @@ impl Detector {
     }
 
     /// Takes in one observation. Returns the change that it makes.
-    pub fn observe(&mut self, evidence: &Evidence) -> Option<Change> {
-        match evidence.weight() {
+    pub fn observe(&mut self, evidence: &Evidence, now: Instant) -> Option<Change> {
+        let weight = match evidence.weight() {
             Weight::Note => return None,
-            Weight::Alive => {
+            Weight::Busy if self.has_patience(now) => {
                 self.failures = 0;
-                self.answers = self.answers.saturating_add(1);
+                self.excused = true;
+                return None;
             }
-            Weight::Failure | Weight::Dead => {
-                self.answers = 0;
-                self.failures = self.failures.saturating_add(1);
-            }
+            Weight::Busy => Weight::Failure,
+            weight => weight,
+        };
+        if matches!(weight, Weight::Alive) {
+            self.failures = 0;
+            self.answers = self.answers.saturating_add(1);
+            self.busy_since = None;
+        } else {
+            self.answers = 0;
+            self.failures = self.failures.saturating_add(1 + u32::from(self.excused));
         }
-        let to = match (evidence.weight(), self.health) {
+        self.excused = false;
+        let to = match (weight, self.health) {
             (Weight::Alive, Health::Unknown) => Health::Up,
             (Weight::Alive, Health::Down) if self.answers >= self.thresholds.rise => Health::Up,
             (Weight::Failure, _) if self.failures >= self.thresholds.fall => Health::Down,
@@ -169,6 +196,13 @@ impl Detector {
         let from = std::mem::replace(&mut self.health, to);
         (from != to).then_some(Change { from, to })
     }
+
+    /// Whether traffic still excuses a missing answer. A server that is not up is not excused: its traffic may be the tail
+    /// of what it was told before.
+    fn has_patience(&mut self, now: Instant) -> bool {
+        let since = *self.busy_since.get_or_insert(now);
+        self.health == Health::Up && now.saturating_duration_since(since) < self.thresholds.patience
+    }
 }
 
 #[cfg(test)]
@@ -177,12 +211,14 @@ mod tests {
     use proptest::prelude::*;
 
     const ANSWER: Evidence = Evidence::Answer { status: 200, rtt: Duration::from_micros(150) };
+    const PATIENCE: Duration = Duration::from_secs(2);
     const LATE: Evidence = Evidence::Late { rtt: Duration::from_millis(40) };
 
     fn detector(evidence: &[Evidence]) -> Detector {
-        let mut detector = Detector::new(Thresholds { fall: 3, rise: 2 });
+        let mut detector = Detector::new(Thresholds { fall: 3, rise: 2, patience: PATIENCE });
+        let now = Instant::now();
         for piece in evidence {
-            detector.observe(piece);
+            detector.observe(piece, now);
         }
         detector
     }
@@ -190,7 +226,7 @@ mod tests {
     /// Every pair of state and evidence, with the state that follows at once.
     #[test]
     fn the_transition_table_is_what_the_drawing_says() {
-        use Evidence::{Missed, NoCarrier, NoService, Refused, Unreachable};
+        use Evidence::{Busy, Missed, NoCarrier, NoService, Refused, Unreachable};
         use Health::{Down, Unknown, Up};
         let unknown: &[Evidence] = &[];
         let up: &[Evidence] = &[ANSWER];
@@ -199,6 +235,7 @@ mod tests {
         let table = [
             (unknown, ANSWER, Up),
             (unknown, Missed, Unknown),
+            (unknown, Busy, Unknown),
             (unknown, busy, Unknown),
             (unknown, Unreachable, Unknown),
             (unknown, LATE, Unknown),
@@ -206,6 +243,7 @@ mod tests {
             (unknown, NoCarrier, Down),
             (up, ANSWER, Up),
             (up, Missed, Up),
+            (up, Busy, Up),
             (up, busy, Up),
             (up, Unreachable, Up),
             (up, LATE, Up),
@@ -213,6 +251,7 @@ mod tests {
             (up, NoCarrier, Down),
             (down, ANSWER, Down),
             (down, Missed, Down),
+            (down, Busy, Down),
             (down, busy, Down),
             (down, Unreachable, Down),
             (down, LATE, Down),
@@ -222,7 +261,7 @@ mod tests {
         for (before, evidence, after) in table {
             let mut detector = detector(before);
             let from = detector.health();
-            let change = detector.observe(&evidence);
+            let change = detector.observe(&evidence, Instant::now());
             assert_eq!(detector.health(), after, "{from:?} + {evidence}");
             assert_eq!(change, (from != after).then_some(Change { from, to: after }), "{from:?} + {evidence}");
         }
@@ -251,16 +290,52 @@ mod tests {
         assert_eq!(detector(&[Refused, ANSWER, LATE, ANSWER]).health(), Health::Up);
     }
 
+    #[test]
+    fn traffic_excuses_missing_answers_until_patience_ends() {
+        let start = Instant::now();
+        let mut detector = detector(&[ANSWER]);
+        let busy = |detector: &mut Detector, after: Duration| detector.observe(&Evidence::Busy, start + after);
+        for millis in (0..2000).step_by(20) {
+            assert_eq!(busy(&mut detector, Duration::from_millis(millis)), None, "after {millis} ms");
+        }
+        assert_eq!(busy(&mut detector, PATIENCE), None);
+        let down = Some(Change { from: Health::Up, to: Health::Down });
+        assert_eq!(busy(&mut detector, PATIENCE + Duration::from_millis(20)), down);
+    }
+
+    #[test]
+    fn an_answer_gives_new_patience() {
+        let start = Instant::now();
+        let mut detector = detector(&[ANSWER]);
+        assert_eq!(detector.observe(&Evidence::Busy, start), None);
+        assert_eq!(detector.observe(&ANSWER, start + PATIENCE), None);
+        for _ in 0..10 {
+            assert_eq!(detector.observe(&Evidence::Busy, start + PATIENCE), None);
+        }
+        assert_eq!(detector.health(), Health::Up);
+    }
+
+    #[test]
+    fn a_death_under_traffic_is_seen_as_soon_as_any_other() {
+        use Evidence::{Busy, Missed};
+        assert_eq!(detector(&[ANSWER, Missed, Missed, Missed]).health(), Health::Down);
+        // The first probe was sent just before the death, so traffic was heard after it.
+        assert_eq!(detector(&[ANSWER, Busy, Missed]).health(), Health::Up);
+        assert_eq!(detector(&[ANSWER, Busy, Missed, Missed]).health(), Health::Down);
+        assert_eq!(detector(&[ANSWER, Missed, Busy, Missed]).health(), Health::Up);
+    }
+
     proptest! {
         #[test]
         fn fewer_than_fall_failures_in_a_row_never_bring_a_server_down(
             fall in 1..6u32, runs in proptest::collection::vec(0..6u32, 1..50),
         ) {
-            let mut detector = Detector::new(Thresholds { fall, rise: 1 });
+            let mut detector = Detector::new(Thresholds { fall, rise: 1, patience: PATIENCE });
+            let now = Instant::now();
             for run in runs {
-                detector.observe(&ANSWER);
+                detector.observe(&ANSWER, now);
                 for _ in 0..run.min(fall - 1) {
-                    detector.observe(&Evidence::Missed);
+                    detector.observe(&Evidence::Missed, now);
                 }
                 prop_assert_eq!(detector.health(), Health::Up);
             }

@@ -105,7 +105,11 @@ impl Engine {
             .map(|(_, service, server)| ServerState {
                 name: server.name.clone(),
                 service,
-                detector: Detector::new(Thresholds { fall: server.probe.fall, rise: server.probe.rise }),
+                detector: Detector::new(Thresholds {
+                    fall: server.probe.fall,
+                    rise: server.probe.rise,
+                    patience: server.probe.patience,
+                }),
                 since: now,
                 last: None,
                 lost_carrier: false,
@@ -148,7 +152,7 @@ impl Engine {
         for server in servers {
             let state = &mut self.servers[server.0];
             state.last = Some(evidence);
-            let Some(change) = state.detector.observe(&evidence) else { continue };
+            let Some(change) = state.detector.observe(&evidence, now) else { continue };
             state.since = now;
             if change.to == Health::Down {
                 state.lost_carrier = evidence == Evidence::NoCarrier;

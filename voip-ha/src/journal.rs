@@ -1,6 +1,6 @@
 //! The latest events, kept for those who ask and passed on to those who follow.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::broadcast;
@@ -32,8 +32,12 @@ impl Journal {
         } else {
             tracing::info!("{happening}");
         }
-        let event =
-            Event { number: self.next_number, at: jiff::Timestamp::now(), monotonic_us: monotonic_us(), happening };
+        let event = Event {
+            number: self.next_number,
+            at: jiff::Timestamp::now(),
+            monotonic_us: monotonic().as_micros() as u64,
+            happening,
+        };
         self.next_number += 1;
         if self.latest.len() == KEPT {
             self.latest.pop_front();
@@ -55,8 +59,8 @@ impl Default for Journal {
     }
 }
 
-/// `CLOCK_MONOTONIC` in microseconds.
-pub fn monotonic_us() -> u64 {
+/// `CLOCK_MONOTONIC`, which the kernel side's time stamps are of as well.
+pub fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }

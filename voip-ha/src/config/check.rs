@@ -77,11 +77,12 @@ struct ProbeDefaults {
     timeout_ms: u64,
     fall: u32,
     rise: u32,
+    patience_ms: u64,
     port: Option<u16>,
 }
 
 impl ProbeDefaults {
-    const BUILT_IN: Self = Self { interval_ms: 20, timeout_ms: 15, fall: 3, rise: 3, port: None };
+    const BUILT_IN: Self = Self { interval_ms: 20, timeout_ms: 15, fall: 3, rise: 3, patience_ms: 2000, port: None };
 
     fn overridden(self, path: &str, raw: &raw::Probe, findings: &mut Findings<'_>) -> Option<Self> {
         let mut whole = |name: &str, value: &Option<Spanned<i64>>, range| {
@@ -91,12 +92,14 @@ impl ProbeDefaults {
         let timeout_ms = whole("timeout_ms", &raw.timeout_ms, 1..=60_000);
         let fall = whole("fall", &raw.fall, 1..=100);
         let rise = whole("rise", &raw.rise, 1..=1000);
+        let patience_ms = whole("patience_ms", &raw.patience_ms, 0..=60_000);
         let port = optional(&format!("{path}.port"), &raw.port, findings, |port| values::port(*port));
         Some(Self {
             interval_ms: interval_ms?.map_or(self.interval_ms, u64::from),
             timeout_ms: timeout_ms?.map_or(self.timeout_ms, u64::from),
             fall: fall?.unwrap_or(self.fall),
             rise: rise?.unwrap_or(self.rise),
+            patience_ms: patience_ms?.map_or(self.patience_ms, u64::from),
             port: port?.or(self.port),
         })
     }
@@ -107,6 +110,7 @@ impl ProbeDefaults {
             timeout: Duration::from_millis(self.timeout_ms),
             fall: self.fall,
             rise: self.rise,
+            patience: Duration::from_millis(self.patience_ms),
             port: self.port.unwrap_or(first_sip_port),
         }
     }

@@ -33,6 +33,7 @@ pub(super) struct Probe {
     pub(super) timeout_ms: Option<Spanned<i64>>,
     pub(super) fall: Option<Spanned<i64>>,
     pub(super) rise: Option<Spanned<i64>>,
+    pub(super) patience_ms: Option<Spanned<i64>>,
     pub(super) port: Option<Spanned<i64>>,
 }
 
@@ -78,6 +79,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("probe.timeout_ms", "timeout_ms = 15"),
     ("probe.fall", "fall = 3"),
     ("probe.rise", "rise = 3"),
+    ("probe.patience_ms", "patience_ms = 2000"),
     ("probe.port", "port = 5060"),
     ("policy", "[policy]"),
     ("policy.failback", "failback = \"manual\""),
@@ -97,6 +99,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("service.server.probe.timeout_ms", "timeout_ms = 15"),
     ("service.server.probe.fall", "fall = 3"),
     ("service.server.probe.rise", "rise = 3"),
+    ("service.server.probe.patience_ms", "patience_ms = 2000"),
     ("service.server.probe.port", "port = 5060"),
 ];
 

@@ -14,7 +14,7 @@ use crate::{
     detector::Evidence,
     ids::ServerId,
     probe::{
-        outstanding::{Outstanding, Reply},
+        outstanding::{Miss, Outstanding, Reply},
         sip_options::{AnswerKind, OptionsProbe, Token, read_answer, verdict},
     },
 };
@@ -67,9 +67,14 @@ impl Prober {
         self.outstanding.postpone(late);
     }
 
-    /// Does what is due: counts misses, sends the next probe. A new socket is added to `poller`.
-    pub(super) fn tick(&mut self, poller: BorrowedFd<'_>, now: Instant) -> Vec<Evidence> {
-        let mut evidence: Vec<_> = self.outstanding.expired(now).map(|_| Evidence::Missed).collect();
+    /// Does what is due: counts misses, sends the next probe. A new socket is added to `poller`. `heard` is when the server
+    /// last sent to a client.
+    pub(super) fn tick(&mut self, poller: BorrowedFd<'_>, heard: Option<Instant>, now: Instant) -> Vec<Evidence> {
+        let missed = |miss: Miss| match heard {
+            Some(heard) if heard > miss.sent_at => Evidence::Busy,
+            _ => Evidence::Missed,
+        };
+        let mut evidence: Vec<_> = self.outstanding.expired(now).map(missed).collect();
         if now >= self.next_send {
             // From now, if this one is late: probes are never sent in bursts.
             self.next_send = (self.next_send + self.settings.interval).max(now);

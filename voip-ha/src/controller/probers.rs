@@ -49,13 +49,17 @@ impl Probers {
         }
     }
 
-    /// Counts misses and sends the probes that are due.
-    pub(super) fn tick(&mut self, now: Instant) -> Vec<(ServerId, Evidence)> {
+    /// Counts misses and sends the probes that are due. `heard` says when a server last sent to a client.
+    pub(super) fn tick(
+        &mut self,
+        heard: impl Fn(ServerId) -> Option<Instant>,
+        now: Instant,
+    ) -> Vec<(ServerId, Evidence)> {
         let poller = self.poller.get_ref().as_fd();
         let mut evidence = Vec::new();
         for prober in &mut self.probers {
             let server = prober.server();
-            evidence.extend(prober.tick(poller, now).into_iter().map(|piece| (server, piece)));
+            evidence.extend(prober.tick(poller, heard(server), now).into_iter().map(|piece| (server, piece)));
         }
         evidence
     }

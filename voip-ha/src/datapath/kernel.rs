@@ -2,6 +2,8 @@
 //!
 //! Order of every write: everything new first, then the word or the key that makes packets look at it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, maps::MapError};
 use voip_ha_ebpf::abi::{
@@ -9,9 +11,10 @@ use voip_ha_ebpf::abi::{
 };
 
 use super::{
-    Attachment, Datapath, KernelLog, NextHop, PinDirectory, Steering, Tables, link, object,
+    Attachment, Datapath, KernelLog, NextHop, PinDirectory, Steering, Tables, link,
+    mapped::{Heard, Words},
+    object,
     places::{Place, Places},
-    word::Words,
 };
 use crate::{
     config::{Config, Service},
@@ -24,6 +27,7 @@ pub struct KernelDatapath {
     object: Ebpf,
     tables: Tables,
     words: Words,
+    heard: Heard,
     places: Places,
     /// Also keeps other controllers away.
     directory: PinDirectory,
@@ -40,8 +44,9 @@ impl KernelDatapath {
         let object = object::load(&directory, kernel_log)?;
         let mut tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
+        let heard = Heard::open(directory.pins())?;
         let places = Places::assign(config, &mut tables, &words)?;
-        let mut datapath = Self { object, tables, words, places, directory };
+        let mut datapath = Self { object, tables, words, heard, places, directory };
         datapath.fill(config)?;
         Ok(datapath)
     }
@@ -156,6 +161,10 @@ impl Datapath for KernelDatapath {
             self.store(service, moved(word.active()), moved(word.draining()));
         }
         Ok(())
+    }
+
+    fn last_heard(&self, server: ServerId) -> Option<Duration> {
+        self.heard.at(self.number(server)).map(Duration::from_nanos)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::{Address, MAX_SERVERS, MAX_SERVICES, ServerNumber, Slot, SteeringWord};
 
-use super::{tables::Tables, word::Words};
+use super::{mapped::Words, tables::Tables};
 use crate::{
     config::Config,
     ids::{ServerId, ServiceId},

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, CLASSES, Class, Counter, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OUTCOMES,
-    OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, counter_index,
+    Address, CLASSES, Class, Counter, HeardAt, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS,
+    OUTCOMES, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, counter_index,
 };
 
 use super::pins::Pins;
@@ -25,16 +25,19 @@ struct Layout {
 const SERVICES: &str = "SERVICES";
 const ORIGINS: &str = "ORIGINS";
 const SERVERS: &str = "SERVERS";
-/// Also mapped into memory, by `word`.
+/// Also mapped into memory, by `mapped`.
 pub(super) const STEERING: &str = "STEERING";
+/// Likewise.
+pub(super) const HEARD: &str = "HEARD";
 const COUNTERS: &str = "COUNTERS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 6] = [
+const LAYOUTS: [Layout; 7] = [
     Layout::of::<Address, ServiceEntry>(SERVICES, MapType::Hash, MAX_SERVICES),
     Layout::of::<Address, OriginEntry>(ORIGINS, MapType::Hash, MAX_SERVERS),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_SLOTS),
     Layout::of::<u32, SteeringWord>(STEERING, MapType::Array, MAX_SERVICES),
+    Layout::of::<u32, HeardAt>(HEARD, MapType::Array, MAX_SERVERS),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
     // The value is an interface index and a program (struct bpf_devmap_val, kernel 5.8).
     Layout::of::<u32, u64>(DEVICES, MapType::DevMapHash, MAX_DEVICES),

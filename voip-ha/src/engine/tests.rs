@@ -173,6 +173,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let evidence = prop_oneof![
         4 => Just(ANSWER),
         3 => Just(Evidence::Missed),
+        1 => Just(Evidence::Busy),
         1 => Just(Evidence::Refused),
         1 => Just(Evidence::NoCarrier),
         1 => Just(Evidence::NoService { status: 503 }),
