@@ -69,7 +69,7 @@ pub fn run(settings: &Settings) -> Result<()> {
         events.push(one(&mut trial, kind, &progress)?);
         calls.extend(progress.tell(callers.between(&events)?));
     }
-    let total = trial.finish_streams()?;
+    let total = trial.finish_streams()?.into();
     calls.extend(progress.tell(callers.after()?));
     let report = Report { setup, events, total, calls };
     let mut out = anstream::stdout().lock();
@@ -117,7 +117,7 @@ fn one(trial: &mut Trial<'_>, kind: Kind, progress: &Progress) -> Result<Measure
 }
 
 fn write_json(path: &Path, report: &Report) -> Result<()> {
-    let text = serde_json::to_string_pretty(&report.data())?;
+    let text = serde_json::to_string_pretty(report)?;
     std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
 }
 

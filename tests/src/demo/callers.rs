@@ -12,7 +12,7 @@ use super::ms;
 use crate::{
     Lab,
     meter::Stream,
-    phone::{self, Phones},
+    phone::{self, Failure, Phones},
     real::{self, Counts, Run},
     topology::SIP,
     trial::Measured,
@@ -71,9 +71,10 @@ impl Callers for BuiltIn {
     }
 
     fn after(&mut self) -> Result<Vec<Outcome>> {
-        let mut ended = Outcome::of_phones("BYE of these calls after the events", &self.phones.hang_up()?);
-        if ended.failed > 0 {
-            ended.note += "; the built-in servers do not share dialogs";
+        let answered = self.phones.hang_up()?;
+        let mut ended = Outcome::of_phones("BYE of these calls after the events", &answered);
+        if answered.failed.contains_key(&Failure::Status(481)) {
+            ended.note += "; servers share no dialogs";
         }
         let registered = Outcome::of_phones("registrations after", &self.phones.register()?);
         let called = Outcome::of_phones("new calls after", &self.phones.call(self.count)?);

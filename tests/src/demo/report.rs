@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// Everything that was measured, and how.
+#[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) setup: Setup,
     pub(super) events: Vec<Measured>,
-    pub(super) total: Tally,
+    pub(super) total: Total,
     pub(super) calls: Vec<Outcome>,
 }
 
@@ -30,6 +31,16 @@ pub(super) struct Setup {
     pub(super) fall: u32,
 }
 
+/// Packets of all streams from start to end.
+#[derive(Debug, Serialize)]
+pub(super) struct Total {
+    sent: u64,
+    lost: u64,
+    duplicated: u64,
+    reordered: u64,
+    corrupt: u64,
+}
+
 /// The outage that the thesis, which this project starts from, measured with a pair of redundant servers, in ms.
 const THESIS_PLANNED_MS: f64 = 853.7;
 const THESIS_UNPLANNED_MS: f64 = 1185.8;
@@ -39,16 +50,10 @@ const ASIDE: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 const CAUTION: Style = AnsiColor::Yellow.on_default();
 
-impl Report {
-    /// The same as data. Units are in the names.
-    pub(super) fn data(&self) -> serde_json::Value {
-        let Tally { sent, lost, duplicated, reordered, corrupt, .. } = self.total;
-        serde_json::json!({
-            "setup": self.setup,
-            "events": self.events,
-            "total": { "sent": sent, "lost": lost, "duplicated": duplicated, "reordered": reordered, "corrupt": corrupt },
-            "calls": self.calls,
-        })
+impl From<Tally> for Total {
+    fn from(tally: Tally) -> Self {
+        let Tally { sent, lost, duplicated, reordered, corrupt, .. } = tally;
+        Self { sent, lost, duplicated, reordered, corrupt }
     }
 }
 
@@ -65,7 +70,7 @@ impl fmt::Display for Report {
             timeline::write(f, &name(number, event), event)?;
         }
         writeln!(f)?;
-        let Tally { sent, lost, duplicated, reordered, corrupt, .. } = self.total;
+        let Total { sent, lost, duplicated, reordered, corrupt } = self.total;
         writeln!(
             f,
             "all streams from start to end: {sent} packets sent, {lost} lost, {duplicated} duplicated, {reordered} \
@@ -176,4 +181,60 @@ fn change_per_cent(event: &Measured) -> f64 {
 
 fn thesis_ms(kind: Kind) -> f64 {
     if kind == Kind::Planned { THESIS_PLANNED_MS } else { THESIS_UNPLANNED_MS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::{CELLS_AFTER, CELLS_BEFORE};
+
+    fn event(kind: Kind) -> Measured {
+        Measured {
+            kind,
+            from: "master".to_owned(),
+            to: "backup".to_owned(),
+            streams: 500,
+            sent: 123_456,
+            lost: 34_567,
+            duplicated: 34_567,
+            max_lost_in_a_row: 500,
+            max_gap_ms: 11_999.9,
+            evidence_to_flip_us: 54_321.0,
+            fault_to_flip_ms: 9_999.99,
+            fault_to_first_packet_ms: 10_999.99,
+            bytes_per_s_before: 5_350_000.0,
+            bytes_per_s_after: 2_675_000.0,
+            evidence: "unreachable".to_owned(),
+            strip: vec![50; (CELLS_BEFORE + CELLS_AFTER) as usize],
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_120_columns() {
+        let outcome = Outcome {
+            what: "BYE of these calls after the events",
+            succeeded: 0,
+            failed: 500,
+            retransmissions: 5000,
+            note: "500 × Status(481); servers share no dialogs".to_owned(),
+        };
+        let report = Report {
+            setup: Setup { real: true, streams: 500, interval_ms: 60_000, timeout_ms: 60_000, fall: 100 },
+            events: [Kind::Planned, Kind::Planned, Kind::Crash, Kind::Planned, Kind::Silent].map(event).into(),
+            total: Total {
+                sent: 9_999_999,
+                lost: 9_999_999,
+                duplicated: 999_999,
+                reordered: 999_999,
+                corrupt: 999_999,
+            },
+            calls: vec![outcome],
+        };
+        let text = report.to_string();
+        let text = anstream::adapter::strip_str(&text).to_string();
+        for line in text.lines() {
+            assert!(line.chars().count() <= 120, "{} columns: {line}", line.chars().count());
+        }
+        assert!(text.contains("-50.000"), "the change of the throughput is missing:\n{text}");
+    }
 }

@@ -26,7 +26,7 @@ fn moments(event: &Measured) -> String {
     let (flip, packet) = (event.fault_to_flip_ms, event.fault_to_first_packet_ms);
     let evidence = flip - event.evidence_to_flip_us / 1e3;
     let seen = &event.evidence;
-    format!("↯ fault at 0 ms · evidence ({seen}) {evidence:.2} · ▲ flip {flip:.2} · first packet back {packet:.2}")
+    format!("↯ fault 0 ms · evidence ({seen}) {evidence:.2} · ▲ flip {flip:.2} · first packet {packet:.2}")
 }
 
 /// Where on the strip the fault and the flip are; where they share a block the flip is shown.
