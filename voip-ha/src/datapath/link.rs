@@ -1,17 +1,23 @@
 //! Attaching the program to an interface, or taking over the link that an earlier controller left.
 
-use std::{fs, io};
+use std::{
+    fs, io, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{
     ProgramError, Xdp, XdpMode as AyaXdpMode,
     links::{FdLink, PinnedLink},
-    xdp::XdpLink,
+    xdp::{XdpLink, XdpLinkId},
 };
 use rustix::io::Errno;
 
 use super::pins::Pins;
 use crate::config::Gateway;
+
+/// How long an unloaded program may take to leave its interface. Some tens of milliseconds are usual.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// How XDP runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,12 +92,8 @@ fn adopt(program: &mut Xdp, pins: &Pins, interface: &str) -> Result<bool> {
     }
 }
 
-fn attach_anew(
-    program: &mut Xdp,
-    interface: &str,
-    allow_generic: bool,
-) -> Result<(aya::programs::xdp::XdpLinkId, XdpMode)> {
-    let refusal = match program.attach(interface, AyaXdpMode::Driver) {
+fn attach_anew(program: &mut Xdp, interface: &str, allow_generic: bool) -> Result<(XdpLinkId, XdpMode)> {
+    let refusal = match attach_when_free(program, interface, AyaXdpMode::Driver) {
         Ok(link) => return Ok((link, XdpMode::Native)),
         Err(error) => error,
     };
@@ -101,8 +103,7 @@ fn attach_anew(
                 interface,
                 "the driver has no native XDP: running in generic mode, which is several times slower"
             );
-            let link = program
-                .attach(interface, AyaXdpMode::Skb)
+            let link = attach_when_free(program, interface, AyaXdpMode::Skb)
                 .with_context(|| format!("{interface}: cannot attach in generic mode either"))?;
             Ok((link, XdpMode::Generic))
         }
@@ -115,6 +116,20 @@ fn attach_anew(
              tool that put it there"
         ),
         _ => Err(refusal).with_context(|| format!("{interface}: cannot attach the XDP program")),
+    }
+}
+
+/// Attaches, and waits a little if another program is there: it may be our own after `unload`, which the kernel takes off
+/// a moment after its link is gone.
+fn attach_when_free(program: &mut Xdp, interface: &str, mode: AyaXdpMode) -> Result<XdpLinkId, ProgramError> {
+    let deadline = Instant::now() + LEAVING;
+    loop {
+        match program.attach(interface, mode) {
+            Err(error) if errno(&error) == Some(Errno::BUSY) && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
     }
 }
 
