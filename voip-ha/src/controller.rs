@@ -171,7 +171,7 @@ impl<D: Datapath> Controller<D> {
     /// The gateway itself came late: that is no evidence against anybody.
     fn stalled(&mut self, late: Duration, now: Instant) {
         self.stalls += 1;
-        self.probers.forgive(late);
+        self.probers.forgive(now);
         // A gateway that is short of CPU must not fill its journal with that as well.
         if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
             self.stall_told = Some(now);
@@ -205,6 +205,9 @@ impl<D: Datapath> Controller<D> {
                     tracing::error!("the kernel did not take a next hop: {error:#}");
                     return;
                 }
+                let outputs = self.engine.set_reachable(server, true, now);
+                self.carry_out(outputs, now);
+                self.probers.reopen(server);
                 let name = self.engine.servers()[server.0].name.clone();
                 let mac = mac_text(hop.destination);
                 self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
@@ -213,6 +216,8 @@ impl<D: Datapath> Controller<D> {
             News::NoWay { server, why } => {
                 tracing::warn!("no way to {}: {why}", self.engine.servers()[server.0].name);
                 self.ways[server.0].missing = Some(why);
+                let outputs = self.engine.set_reachable(server, false, now);
+                self.carry_out(outputs, now);
             }
             News::Carrier { interface, up, servers } => {
                 // The servers first: telling people takes time.
@@ -243,11 +248,12 @@ impl<D: Datapath> Controller<D> {
         let mut outcomes = Vec::new();
         for wish in wishes {
             let from = self.engine.services()[wish.service.0].active();
-            let mut to = wish.server.unwrap_or(from);
+            let mut engine = self.engine.clone();
+            let outputs = engine.wish(&wish, now).map_err(|why| why.to_string())?;
+            let to = engine.services()[wish.service.0].active();
             if !request.dry_run {
-                let outputs = self.engine.wish(&wish, now).map_err(|why| why.to_string())?;
+                self.engine = engine;
                 self.carry_out(outputs, now);
-                to = self.engine.services()[wish.service.0].active();
             }
             let name = |server: ServerId| self.engine.servers()[server.0].name.clone();
             outcomes.push(SwitchOutcome {

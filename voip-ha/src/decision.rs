@@ -3,16 +3,19 @@
 //! Pure: the health of the servers, the operator's wish and the time are arguments.
 //!
 //! The rules, first match first:
-//! 1. The active server is down: the operator's choice if it is up, else the first server by priority that is up. If
-//!    none is up, nothing changes and the service has an outage.
-//! 2. The operator chooses a server that is up: it becomes active, and stays so until rule 1 or another choice.
-//! 3. Failback is `auto` and no choice is in force: a server before the active one in priority, once it has been up
-//!    for the hold-down.
+//! 1. The active server is down: the first server by priority that is up. If none is up, nothing changes and the service
+//!    has an outage.
+//! 2. The operator chooses a server that is up: it becomes active and is held until rule 1, another choice, or `auto`.
+//! 3. Failback is `auto` and no choice is held: a server before the active one in priority, once it has been up for the
+//!    hold-down.
 //!
-//! A server whose health is unknown is never left by rule 1, and never taken by any.
+//! A server whose health is unknown is never left by rule 1. A server whose health is unknown, or to which the packet path
+//! has no way, is never taken by any.
 //!
-//! The gateway itself is no reason for a failover: if its own link was gone, and the active server and the next one were
-//! both behind it, the active one gets the time to come back that it needs (`settle`) before rule 1 takes the other.
+//! A fault that concerns all servers, such as a dead switch behind the gateway or its own link, is no reason to prefer
+//! another one. So rule 1 wants more of a server than to be called up:
+//! - if the active server fell silent, the other must have answered since that began;
+//! - if the other came up only after that began, the active one first gets the time that it needs itself (`settle`).
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +35,14 @@ pub struct Standing {
     pub health: Health,
     /// Since when.
     pub since: Instant,
-    /// Whether it was last down because the gateway's own link was.
-    pub lost_carrier: bool,
+    /// Whether the packet path has a way to it.
+    pub reachable: bool,
+    /// When the failures began that it has not recovered from.
+    pub failing_since: Option<Instant>,
+    /// When it last answered.
+    pub last_answer: Option<Instant>,
+    /// Whether its latest failure was proof, and not mere silence.
+    pub certain: bool,
 }
 
 /// Why a server is or becomes active.
@@ -79,6 +88,9 @@ pub enum Refusal {
     /// Nobody knows whether it would serve.
     #[error("nothing was heard from it yet")]
     Unknown,
+    /// It would serve, but packets do not get there.
+    #[error("there is no way to it; `voip-ha status` says why")]
+    NoWay,
 }
 
 /// The decision about one service.
@@ -87,14 +99,15 @@ pub struct Decision {
     failback: Failback,
     settle: Duration,
     active: Rank,
-    choice: Option<Rank>,
+    /// Whether the active server is the operator's choice.
+    held: bool,
 }
 
 impl Decision {
-    /// Starts with an active server: the master, or the one that is found active. `settle` is the time that a server
-    /// needs to be called up after the gateway's own link came back.
-    pub fn new(failback: Failback, settle: Duration, active: Rank) -> Self {
-        Self { failback, settle, active, choice: None }
+    /// Starts with an active server: the master, or the one that is found active, which may be an operator's choice
+    /// (`held`). `settle` is the time that a server needs to be called up again after a fault that concerned all.
+    pub fn new(failback: Failback, settle: Duration, active: Rank, held: bool) -> Self {
+        Self { failback, settle, active, held }
     }
 
     /// The active server.
@@ -102,14 +115,14 @@ impl Decision {
         self.active
     }
 
-    /// The operator's choice, if one is in force.
-    pub fn choice(&self) -> Option<Rank> {
-        self.choice
+    /// Whether the active server is the operator's choice.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Whether the service has no server: the active one is down, and none is up.
     pub fn is_outage(&self, servers: &[Standing]) -> bool {
-        servers[self.active.0].health == Health::Down && self.first_up(servers).is_none()
+        servers[self.active.0].health == Health::Down && !servers.iter().any(is_up)
     }
 
     /// Whether an operator may choose this server.
@@ -119,7 +132,8 @@ impl Decision {
     /// Says why not.
     pub fn may_choose(&self, rank: Rank, servers: &[Standing]) -> Result<(), Refusal> {
         match servers[rank.0].health {
-            Health::Up => Ok(()),
+            Health::Up if servers[rank.0].reachable => Ok(()),
+            Health::Up => Err(Refusal::NoWay),
             Health::Down => Err(Refusal::Down),
             Health::Unknown => Err(Refusal::Unknown),
         }
@@ -137,62 +151,56 @@ impl Decision {
         now: Instant,
     ) -> Result<Option<Flip>, Refusal> {
         let Some(rank) = choice else {
-            self.choice = None;
+            self.held = false;
             return Ok(self.decide(servers, now));
         };
         self.may_choose(rank, servers)?;
-        self.choice = Some(rank);
+        self.held = true;
         Ok((rank != self.active).then(|| self.flip(rank, Cause::Operator)))
     }
 
     /// Applies the rules. The flip that is returned has been noted as made.
     pub fn decide(&mut self, servers: &[Standing], now: Instant) -> Option<Flip> {
-        let (to, due, cause) = self.next(servers)?;
-        (due <= now).then(|| self.flip(to, cause))
+        let (candidates, cause) = self.candidates(servers);
+        let due = candidates.into_iter().find(|(_, due)| *due <= now);
+        due.map(|(to, _)| self.flip(to, cause))
     }
 
     /// When [`Decision::decide`] has to be asked again even if nothing happens.
     pub fn next_deadline(&self, servers: &[Standing]) -> Option<Instant> {
-        self.next(servers).map(|(_, due, _)| due)
+        self.candidates(servers).0.into_iter().map(|(_, due)| due).min()
     }
 
-    /// The flip that rule 1 or 3 asks for, and when it may be made.
-    fn next(&self, servers: &[Standing]) -> Option<(Rank, Instant, Cause)> {
-        if servers[self.active.0].health != Health::Down {
-            return self.failback_due(servers).map(|(to, due)| (to, due, Cause::Failback));
+    /// The servers that rule 1 or 3 would make active, by priority, and when each may be.
+    fn candidates(&self, servers: &[Standing]) -> (Vec<(Rank, Instant)>, Cause) {
+        let active = &servers[self.active.0];
+        let ranked = servers.iter().enumerate().filter(|(_, server)| is_up(server));
+        if active.health == Health::Down {
+            let began = active.failing_since.unwrap_or(active.since);
+            let confirmed = ranked.filter(|(_, server)| active.certain || server.last_answer >= Some(began));
+            let due =
+                |server: &Standing| server.since + if server.since > began { self.settle } else { Duration::ZERO };
+            return (confirmed.map(|(rank, server)| (Rank(rank), due(server))).collect(), Cause::Failover);
         }
-        let to = self.choice.filter(|choice| is_up(servers, *choice)).or_else(|| self.first_up(servers))?;
-        let other = servers[to.0];
-        let own_fault = servers[self.active.0].lost_carrier && other.lost_carrier;
-        let due = if own_fault { other.since + self.settle } else { other.since };
-        Some((to, due, Cause::Failover))
-    }
-
-    /// The server that failback would make active, and when it may.
-    fn failback_due(&self, servers: &[Standing]) -> Option<(Rank, Instant)> {
-        let Failback::Auto { hold_down } = self.failback else { return None };
-        if self.choice.is_some() {
-            return None;
-        }
-        (0..self.active.0)
-            .map(Rank)
-            .filter(|rank| is_up(servers, *rank))
-            .map(|rank| (rank, servers[rank.0].since + hold_down))
-            .min_by_key(|(rank, due)| (*due, *rank))
-    }
-
-    fn first_up(&self, servers: &[Standing]) -> Option<Rank> {
-        (0..servers.len()).map(Rank).find(|rank| is_up(servers, *rank))
+        let preferred = match self.failback {
+            Failback::Auto { hold_down } if !self.held => ranked
+                .take_while(|(rank, _)| *rank < self.active.0)
+                .map(|(rank, server)| (Rank(rank), server.since + hold_down))
+                .collect(),
+            _ => Vec::new(),
+        };
+        (preferred, Cause::Failback)
     }
 
     fn flip(&mut self, to: Rank, cause: Cause) -> Flip {
         let from = std::mem::replace(&mut self.active, to);
+        self.held = cause == Cause::Operator;
         Flip { from, to, cause }
     }
 }
 
-fn is_up(servers: &[Standing], rank: Rank) -> bool {
-    servers[rank.0].health == Health::Up
+fn is_up(server: &Standing) -> bool {
+    server.health == Health::Up && server.reachable
 }
 
 /// How long the server before may go on sending after a flip of this cause; `None` fences it at once.
@@ -211,8 +219,14 @@ mod tests {
     const MASTER: Rank = Rank(0);
     const BACKUP: Rank = Rank(1);
 
+    fn standing(health: Health, since: Instant) -> Standing {
+        let failing_since = (health == Health::Down).then_some(since);
+        let last_answer = (health == Health::Up).then_some(since);
+        Standing { health, since, reachable: true, failing_since, last_answer, certain: false }
+    }
+
     fn standings(health: [Health; 2], since: Instant) -> [Standing; 2] {
-        health.map(|health| Standing { health, since, lost_carrier: false })
+        health.map(|health| standing(health, since))
     }
 
     /// Every health of master and backup, with the server that is active afterwards and whether it is an outage.
@@ -232,7 +246,7 @@ mod tests {
             ([Down, Down], MASTER, true),
         ] {
             let servers = standings(health, now);
-            let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
+            let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
             let flip = decision.decide(&servers, now);
             assert_eq!(decision.active(), active, "{health:?}");
             assert_eq!(flip.is_some(), active != MASTER, "{health:?}");
@@ -243,7 +257,7 @@ mod tests {
     #[test]
     fn a_master_that_comes_back_waits_for_the_operator_if_failback_is_manual() {
         let now = Instant::now();
-        let mut decision = Decision::new(Failback::Manual, SETTLE, BACKUP);
+        let mut decision = Decision::new(Failback::Manual, SETTLE, BACKUP, false);
         let servers = standings([Health::Up, Health::Up], now);
         assert_eq!(decision.decide(&servers, now + HOLD_DOWN * 10), None);
         assert_eq!(decision.next_deadline(&servers), None);
@@ -252,7 +266,7 @@ mod tests {
     #[test]
     fn a_master_that_comes_back_is_active_again_after_the_hold_down_and_not_before() {
         let now = Instant::now();
-        let mut decision = Decision::new(AUTO, SETTLE, BACKUP);
+        let mut decision = Decision::new(AUTO, SETTLE, BACKUP, false);
         let servers = standings([Health::Up, Health::Up], now);
         assert_eq!(decision.next_deadline(&servers), Some(now + HOLD_DOWN));
         assert_eq!(decision.decide(&servers, now + HOLD_DOWN - Duration::from_millis(1)), None);
@@ -263,18 +277,18 @@ mod tests {
     #[test]
     fn an_operators_choice_is_refused_if_the_server_is_not_known_to_serve() {
         let now = Instant::now();
-        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
         for (health, refusal) in [(Health::Down, Refusal::Down), (Health::Unknown, Refusal::Unknown)] {
             let servers = standings([Health::Up, health], now);
             assert_eq!(decision.choose(Some(BACKUP), &servers, now), Err(refusal));
-            assert_eq!((decision.active(), decision.choice()), (MASTER, None));
+            assert_eq!((decision.active(), decision.is_held()), (MASTER, false));
         }
     }
 
     #[test]
     fn an_operators_choice_holds_against_failback_until_it_is_handed_back() {
         let now = Instant::now();
-        let mut decision = Decision::new(AUTO, SETTLE, MASTER);
+        let mut decision = Decision::new(AUTO, SETTLE, MASTER, false);
         let servers = standings([Health::Up, Health::Up], now);
         let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Operator };
         assert_eq!(decision.choose(Some(BACKUP), &servers, now), Ok(Some(flip)));
@@ -286,24 +300,75 @@ mod tests {
     #[test]
     fn an_operators_choice_does_not_hold_a_dead_server() {
         let now = Instant::now();
-        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
         decision.choose(Some(BACKUP), &standings([Health::Up, Health::Up], now), now).unwrap();
         let flip = Flip { from: BACKUP, to: MASTER, cause: Cause::Failover };
         assert_eq!(decision.decide(&standings([Health::Up, Health::Down], now), now), Some(flip));
     }
 
+    /// Master down since `now`, backup up since long before, last heard as given.
+    fn silent_master(now: Instant, last_answer: Instant) -> [Standing; 2] {
+        let backup = Standing { last_answer: Some(last_answer), ..standing(Health::Up, now - HOLD_DOWN) };
+        [standing(Health::Down, now), backup]
+    }
+
     #[test]
-    fn when_the_gateways_own_link_was_gone_the_active_server_gets_time_to_come_back() {
+    fn a_server_is_taken_for_a_silent_one_only_after_it_has_answered_since_the_silence_began() {
+        let now = Instant::now();
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
+        assert_eq!(decision.decide(&silent_master(now, now - Duration::from_millis(1)), now), None);
+        let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Failover };
+        assert_eq!(decision.decide(&silent_master(now, now), now), Some(flip));
+    }
+
+    #[test]
+    fn a_server_is_taken_at_once_for_one_that_is_proved_dead() {
+        let now = Instant::now();
+        let mut servers = silent_master(now, now - Duration::from_millis(19));
+        servers[0].certain = true;
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
+        assert_eq!(decision.decide(&servers, now), Some(Flip { from: MASTER, to: BACKUP, cause: Cause::Failover }));
+    }
+
+    #[test]
+    fn after_a_fault_of_all_servers_the_active_one_gets_time_to_come_back() {
+        let now = Instant::now();
+        let back = now + Duration::from_secs(1);
+        let servers = [standing(Health::Down, now), standing(Health::Up, back)];
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
+        assert_eq!(decision.decide(&servers, back), None);
+        assert_eq!(decision.next_deadline(&servers), Some(back + SETTLE));
+        assert!(decision.decide(&servers, back + SETTLE).is_some());
+    }
+
+    #[test]
+    fn a_server_without_a_way_is_neither_taken_nor_chosen() {
         let now = Instant::now();
         let mut servers = standings([Health::Down, Health::Up], now);
-        servers[0].lost_carrier = true;
-        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER);
-        let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Failover };
-        assert_eq!(decision.clone().decide(&servers, now), Some(flip), "the backup is behind another link");
-        servers[1].lost_carrier = true;
+        servers[1].reachable = false;
+        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
         assert_eq!(decision.decide(&servers, now), None);
-        assert_eq!(decision.next_deadline(&servers), Some(now + SETTLE));
-        assert_eq!(decision.decide(&servers, now + SETTLE), Some(flip));
+        assert!(decision.is_outage(&servers));
+        assert_eq!(decision.choose(Some(BACKUP), &servers, now), Err(Refusal::NoWay));
+    }
+
+    #[test]
+    fn failback_goes_to_the_best_server_that_is_due_and_not_to_the_one_that_was_due_first() {
+        let now = Instant::now();
+        let servers = [10, 20, 30].map(|ago| standing(Health::Up, now - HOLD_DOWN * ago));
+        let mut decision = Decision::new(AUTO, SETTLE, Rank(2), false);
+        assert_eq!(decision.decide(&servers, now), Some(Flip { from: Rank(2), to: MASTER, cause: Cause::Failback }));
+    }
+
+    #[test]
+    fn a_choice_ends_with_the_server_that_was_chosen() {
+        let now = Instant::now();
+        let mut decision = Decision::new(AUTO, SETTLE, MASTER, true);
+        assert!(decision.decide(&standings([Health::Down, Health::Up], now), now).is_some());
+        assert!(!decision.is_held());
+        let back = Flip { from: BACKUP, to: MASTER, cause: Cause::Failback };
+        let later = now + HOLD_DOWN;
+        assert_eq!(decision.decide(&standings([Health::Up, Health::Up], now), later), Some(back));
     }
 
     fn any_health() -> impl Strategy<Value = Health> {
@@ -317,9 +382,9 @@ mod tests {
             auto in any::<bool>(),
         ) {
             let mut now = Instant::now();
-            let mut decision = Decision::new(if auto { AUTO } else { Failback::Manual }, SETTLE, MASTER);
+            let mut decision = Decision::new(if auto { AUTO } else { Failback::Manual }, SETTLE, MASTER, false);
             for (health, choice, seconds) in steps {
-                let servers: Vec<_> = health.into_iter().map(|health| Standing { health, since: now, lost_carrier: false }).collect();
+                let servers: Vec<_> = health.into_iter().map(|health| standing(health, now)).collect();
                 now += Duration::from_secs(seconds);
                 let before = decision.active();
                 let flip = match choice {

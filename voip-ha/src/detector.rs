@@ -70,6 +70,7 @@ pub enum Evidence {
 }
 
 /// What one piece of evidence does to the state.
+#[derive(Clone, Copy)]
 enum Weight {
     /// Speaks for the server.
     Alive,
@@ -133,6 +134,11 @@ pub struct Detector {
     busy_since: Option<Instant>,
     /// Whether the latest probe was excused.
     excused: bool,
+    /// When the failures began that it has not recovered from.
+    failing_since: Option<Instant>,
+    last_answer: Option<Instant>,
+    /// Whether the latest failure was proof.
+    certain: bool,
 }
 
 /// A change of health.
@@ -147,7 +153,17 @@ pub struct Change {
 impl Detector {
     /// A detector that has seen nothing.
     pub fn new(thresholds: Thresholds) -> Self {
-        Self { thresholds, health: Health::Unknown, answers: 0, failures: 0, busy_since: None, excused: false }
+        Self {
+            thresholds,
+            health: Health::Unknown,
+            answers: 0,
+            failures: 0,
+            busy_since: None,
+            excused: false,
+            failing_since: None,
+            last_answer: None,
+            certain: false,
+        }
     }
 
     /// What is believed.
@@ -165,12 +181,28 @@ impl Detector {
         self.failures
     }
 
+    /// When the failures began that brought it down, or may do so. `None` if there are none.
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
+    }
+
+    /// When it last answered.
+    pub fn last_answer(&self) -> Option<Instant> {
+        self.last_answer
+    }
+
+    /// Whether the latest failure was proof of its own fault, or of its own link's, and not mere silence.
+    pub fn is_certain(&self) -> bool {
+        self.certain
+    }
+
     /// Takes in one observation. Returns the change that it makes.
     pub fn observe(&mut self, evidence: &Evidence, now: Instant) -> Option<Change> {
         let weight = match evidence.weight() {
             Weight::Note => return None,
             Weight::Busy if self.has_patience(now) => {
                 self.failures = 0;
+                self.failing_since = None;
                 self.excused = true;
                 return None;
             }
@@ -181,8 +213,11 @@ impl Detector {
             self.failures = 0;
             self.answers = self.answers.saturating_add(1);
             self.busy_since = None;
+            self.last_answer = Some(now);
         } else {
             self.answers = 0;
+            self.failing_since.get_or_insert(now);
+            self.certain = matches!(weight, Weight::Dead);
             self.failures = self.failures.saturating_add(1 + u32::from(self.excused));
         }
         self.excused = false;
@@ -193,6 +228,9 @@ impl Detector {
             (Weight::Dead, _) => Health::Down,
             (_, unchanged) => unchanged,
         };
+        if matches!(weight, Weight::Alive) && to == Health::Up {
+            self.failing_since = None;
+        }
         let from = std::mem::replace(&mut self.health, to);
         (from != to).then_some(Change { from, to })
     }

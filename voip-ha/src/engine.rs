@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Server, Service},
     datapath::Steering,
     decision::{Cause, Decision, Flip, Rank, Refusal, Standing, grace},
-    detector::{Detector, Evidence, Health, Thresholds},
+    detector::{Detector, Evidence, Thresholds},
     event::{FlipRecord, Happening},
     ids::{ServerId, ServiceId},
 };
@@ -57,8 +57,8 @@ pub struct ServerState {
     pub since: Instant,
     /// The latest observation.
     pub last: Option<Evidence>,
-    /// Whether it was last down because the gateway's own link was.
-    lost_carrier: bool,
+    /// Whether the packet path has a way to it. Taken for granted until the network says otherwise.
+    reachable: bool,
 }
 
 impl ServiceState {
@@ -67,9 +67,9 @@ impl ServiceState {
         self.server(self.decision.active())
     }
 
-    /// The operator's choice, if one is in force.
-    pub fn choice(&self) -> Option<ServerId> {
-        self.decision.choice().map(|rank| self.server(rank))
+    /// Whether the active server is an operator's choice.
+    pub fn is_held(&self) -> bool {
+        self.decision.is_held()
     }
 
     fn server(&self, Rank(rank): Rank) -> ServerId {
@@ -112,7 +112,7 @@ impl Engine {
                 }),
                 since: now,
                 last: None,
-                lost_carrier: false,
+                reachable: true,
             })
             .collect();
         let mut first = 0;
@@ -124,6 +124,7 @@ impl Engine {
                     config.policy.failback,
                     settle(service),
                     found.map_or(Rank(0), |id| Rank(id.0 - first)),
+                    false,
                 ),
                 since: now,
                 cause: if found.is_some() { Cause::Adopted } else { Cause::Start },
@@ -152,12 +153,9 @@ impl Engine {
         for server in servers {
             let state = &mut self.servers[server.0];
             state.last = Some(evidence);
+            services.insert(state.service);
             let Some(change) = state.detector.observe(&evidence, now) else { continue };
             state.since = now;
-            if change.to == Health::Down {
-                state.lost_carrier = evidence == Evidence::NoCarrier;
-            }
-            services.insert(state.service);
             let (from, to) = (change.from, change.to);
             told.push(Output::Tell(Happening::Health { server: state.name.clone(), from, to, evidence }));
         }
@@ -167,6 +165,14 @@ impl Engine {
         outputs.append(&mut told);
         outputs.extend(services.into_iter().filter_map(|service| self.outage_change(service)));
         outputs
+    }
+
+    /// The packet path has a way to a server, or has none any more.
+    pub fn set_reachable(&mut self, server: ServerId, reachable: bool, now: Instant) -> Vec<Output> {
+        let state = &mut self.servers[server.0];
+        state.reachable = reachable;
+        let service = state.service;
+        self.decide(service, None, now).into_iter().chain(self.outage_change(service)).collect()
     }
 
     /// Does what is due: failbacks after their hold-down, fences after their grace.
@@ -251,7 +257,10 @@ impl Engine {
             .map(|server| Standing {
                 health: server.detector.health(),
                 since: server.since,
-                lost_carrier: server.lost_carrier,
+                reachable: server.reachable,
+                failing_since: server.detector.failing_since(),
+                last_answer: server.detector.last_answer(),
+                certain: server.detector.is_certain(),
             })
             .collect()
     }

@@ -55,7 +55,9 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
         if fresh {
             // Half a gateway is worse than none.
             drop(datapath);
-            crate::datapath::unload(&config.gateway.pin_dir)?;
+            if let Err(error) = crate::datapath::unload(&config.gateway.pin_dir) {
+                tracing::error!("cannot take off what was loaded: {error:#}");
+            }
         }
         return Err(error);
     }

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::BorrowedFd,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::event::epoll;
@@ -62,9 +62,14 @@ impl Prober {
         self.outstanding.next_deadline().map_or(self.next_send, |deadline| deadline.min(self.next_send))
     }
 
-    /// The gateway came late by `late`: probes that wait get that much more time.
-    pub(super) fn forgive(&mut self, late: Duration) {
-        self.outstanding.postpone(late);
+    /// The gateway itself came late: probes that wait get their time anew.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        self.outstanding.postpone(now + self.settings.timeout);
+    }
+
+    /// Begins anew with another socket, whose source address fits the present route.
+    pub(super) fn reopen(&mut self) {
+        self.line = None;
     }
 
     /// Does what is due: counts misses, sends the next probe. A new socket is added to `poller`. `heard` is when the server
@@ -76,9 +81,11 @@ impl Prober {
         };
         let mut evidence: Vec<_> = self.outstanding.expired(now).map(missed).collect();
         if now >= self.next_send {
-            // From now, if this one is late: probes are never sent in bursts.
-            self.next_send = (self.next_send + self.settings.interval).max(now);
-            evidence.extend(self.send(poller, now));
+            // Probes that a late gateway did not send are not made up for.
+            let next = self.next_send + self.settings.interval;
+            self.next_send = if next > now { next } else { now + self.settings.interval };
+            let (pushed_out, failed) = self.send(poller, now);
+            evidence.extend(pushed_out.map(missed).into_iter().chain(failed));
         }
         evidence
     }
@@ -132,37 +139,40 @@ impl Prober {
         }
     }
 
-    fn send(&mut self, poller: BorrowedFd<'_>, now: Instant) -> Option<Evidence> {
+    /// Sends a probe. Gives the oldest one if the table is full, and what sending brought to light.
+    fn send(&mut self, poller: BorrowedFd<'_>, now: Instant) -> (Option<Miss>, Option<Evidence>) {
         let error = match self.try_send(poller, now) {
-            Ok(()) => return None,
+            Ok(pushed_out) => return (pushed_out, None),
             Err(error) => error,
         };
-        match error.kind() {
-            // What the probe before ran into, handed out here; this one is not sent.
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable => self.failed(&error),
+        // It may be what an earlier probe ran into and the socket only hands out here. Then this one is not sent yet.
+        let noted = self.failed(&error);
+        match self.try_send(poller, now) {
+            Ok(pushed_out) => (pushed_out, noted),
             // The gateway itself is short of something. That is no evidence.
-            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => None,
-            _ if error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => None,
-            _ => {
+            Err(error) if is_shortage(&error) => (None, noted),
+            Err(error) => {
                 tracing::debug!(%error, server = self.server.0, "cannot send a probe");
-                self.line = None;
-                Some(Evidence::Unreachable)
+                self.reopen();
+                (None, noted.or(Some(Evidence::Unreachable)))
             }
         }
     }
 
-    fn try_send(&mut self, poller: BorrowedFd<'_>, now: Instant) -> io::Result<()> {
+    fn try_send(&mut self, poller: BorrowedFd<'_>, now: Instant) -> io::Result<Option<Miss>> {
         let token = Token::random()?;
         let line = match &mut self.line {
             Some(line) => line,
             none => none.insert(Line::open(self.target, poller, self.server)?),
         };
         line.socket.send(&line.options.request(token))?;
-        let deadline = now + self.settings.timeout;
-        // Only an interval far below the timeout fills the table; the oldest is then forgotten without a verdict.
-        let _ = self.outstanding.sent(token.branch(), token.call_id(), now, deadline);
-        Ok(())
+        Ok(self.outstanding.sent(token.branch(), token.call_id(), now, now + self.settings.timeout))
     }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+        || error.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error())
 }
 
 impl Line {

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::{
@@ -42,11 +42,16 @@ impl Probers {
         self.probers.iter().map(Prober::next_deadline).min()
     }
 
-    /// The gateway came late by `late`: probes that wait get that much more time.
-    pub(super) fn forgive(&mut self, late: Duration) {
+    /// The gateway itself came late: probes that wait get their time anew.
+    pub(super) fn forgive(&mut self, now: Instant) {
         for prober in &mut self.probers {
-            prober.forgive(late);
+            prober.forgive(now);
         }
+    }
+
+    /// The kernel's way to a server has changed.
+    pub(super) fn reopen(&mut self, server: ServerId) {
+        self.probers[server.0].reopen();
     }
 
     /// Counts misses and sends the probes that are due. `heard` says when a server last sent to a client.
@@ -80,6 +85,11 @@ impl Probers {
                 let server = ServerId(event.data.u64() as usize);
                 let evidence = self.probers[server.0].receive();
                 self.received.extend(evidence.into_iter().map(|piece| (server, piece)));
+            }
+            if !events.is_empty() && self.received.is_empty() {
+                // Somebody sends what is no answer. The timers must have their turn before more of that is read.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }

@@ -23,7 +23,7 @@ impl<D: Datapath> Controller<D> {
             since: wall_clock(state.since, now),
             cause: state.cause,
             outage: state.outage,
-            choice: state.choice().map(name),
+            choice: state.is_held().then(|| name(state.active())),
             draining: state.draining.map(|(server, _)| name(server)),
             servers: self
                 .of_service(ServiceId(index))

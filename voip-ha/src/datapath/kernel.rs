@@ -34,41 +34,41 @@ pub struct KernelDatapath {
 }
 
 impl KernelDatapath {
-    /// Loads the program and fills the tables, taking over what an earlier controller left there: a service that stays
-    /// keeps its active server, a server that stays keeps its counters. Packets do not see the new program yet.
+    /// Loads the program. What an earlier controller left in the tables is read, and nothing is changed: packets see
+    /// neither the new program nor the new configuration yet.
     ///
     /// # Errors
     ///
     /// The pinned maps have another layout, or the kernel refuses something.
     pub fn load(config: &Config, directory: PinDirectory, kernel_log: KernelLog) -> Result<Self> {
         let object = object::load(&directory, kernel_log)?;
-        let mut tables = Tables::open(directory.pins())?;
+        let tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
         let heard = Heard::open(directory.pins())?;
-        let places = Places::assign(config, &mut tables, &words)?;
-        let mut datapath = Self { object, tables, words, heard, places, directory };
-        datapath.fill(config)?;
-        Ok(datapath)
+        let places = Places::assign(config, &tables, &words)?;
+        Ok(Self { object, tables, words, heard, places, directory })
     }
 
-    /// Puts the program on the interfaces of the configuration: from here on packets see it.
+    /// Puts the program on the interfaces of the configuration, then makes the tables those of the configuration, taking
+    /// over what an earlier controller left there: a service that stays keeps its active server, a server that stays
+    /// keeps its counters. In this order, because an interface may refuse and the new program is right with the old
+    /// tables too.
     ///
     /// # Errors
     ///
-    /// An interface refuses. Those before it have the program.
+    /// An interface refuses: the tables are then as they were, and no interface has a program that had none before. Or
+    /// the kernel does not take an entry of the tables.
     pub fn attach(&mut self, config: &Config, ifindexes: &[u32]) -> Result<Vec<Attachment>> {
+        let interfaces = config.gateway.interfaces();
+        let pins = self.directory.pins();
+        let program = object::program(&mut self.object)?;
+        let attachments = link::attach_all(program, pins, &config.gateway)?;
         for &ifindex in ifindexes {
             self.tables.devices.insert(ifindex, ifindex, None, 0).context("cannot write DEVICES")?;
         }
-        let gateway = &config.gateway;
-        let interfaces = gateway.interfaces();
-        let pins = self.directory.pins();
-        let program = object::program(&mut self.object)?;
-        let attachments = interfaces
-            .iter()
-            .map(|interface| link::attach(program, pins, gateway, interface))
-            .collect::<Result<_>>()?;
-        link::detach_others(pins, &interfaces)?;
+        Places::remove_others(config, &mut self.tables, &self.words)?;
+        self.fill(config)?;
+        link::detach_others(self.directory.pins(), &interfaces)?;
         Ok(attachments)
     }
 
@@ -88,11 +88,13 @@ impl KernelDatapath {
     }
 
     fn fill(&mut self, config: &Config) -> Result<()> {
+        let mut newcomers = Vec::new();
         for (id, _, server) in config.servers() {
             let Place { service, slot } = self.places.servers[id.0];
             let address = server.address.octets();
             if let Err(MapError::KeyNotFound) = self.tables.origins.get(&address, 0) {
-                // A newcomer, which may have been here before: what its number counted and where it was is history.
+                // It may have been here before: what its number counted and where it was is history.
+                newcomers.push(id);
                 self.tables.clear_traffic(slot.server())?;
                 self.write_slot(slot, ServerEntry { address, ..ServerEntry::default() })?;
             }
@@ -107,6 +109,7 @@ impl KernelDatapath {
                 },
             )?;
         }
+        self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
         for (index, service) in config.services.iter().enumerate() {
             let entry = ServiceEntry { service: self.places.services[index], ports: ports(service) };
             self.tables.services.insert(service.vip.octets(), entry, 0).context("cannot write SERVICES")?;

@@ -40,12 +40,35 @@ pub struct Attachment {
     pub mode: Option<XdpMode>,
 }
 
+/// Puts the program on all interfaces of the gateway, or leaves none with a program that had none before.
+///
+/// # Errors
+///
+/// An interface refuses. Those before it that had the program already have the new one.
+pub(super) fn attach_all(program: &mut Xdp, pins: &Pins, gateway: &Gateway) -> Result<Vec<Attachment>> {
+    let mut attachments: Vec<Attachment> = Vec::new();
+    for interface in gateway.interfaces() {
+        match attach(program, pins, gateway, interface) {
+            Ok(attachment) => attachments.push(attachment),
+            Err(error) => {
+                for Attachment { interface, .. } in attachments.iter().filter(|attachment| !attachment.adopted) {
+                    if let Err(error) = fs::remove_file(pins.link(interface)) {
+                        tracing::error!(interface, %error, "cannot take the program off again");
+                    }
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(attachments)
+}
+
 /// Puts the program on `interface`: into the pinned link if there is one, else by a new link that is then pinned.
 ///
 /// # Errors
 ///
 /// The driver has no native XDP and generic is not allowed, or another program is there.
-pub(super) fn attach(program: &mut Xdp, pins: &Pins, gateway: &Gateway, interface: &str) -> Result<Attachment> {
+fn attach(program: &mut Xdp, pins: &Pins, gateway: &Gateway, interface: &str) -> Result<Attachment> {
     if adopt(program, pins, interface)? {
         return Ok(Attachment { interface: interface.to_owned(), adopted: true, mode: None });
     }

@@ -7,7 +7,7 @@ use voip_ha_ebpf::abi::{Address, MAX_SERVERS, MAX_SERVICES, ServerNumber, Slot, 
 
 use super::{mapped::Words, tables::Tables};
 use crate::{
-    config::Config,
+    config::{Config, Server},
     ids::{ServerId, ServiceId},
 };
 
@@ -29,34 +29,55 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Gives every service an index and every server a slot: what it has already, or the lowest free one. Services and
-    /// servers that left the configuration are removed from the tables, and from the words that name them.
-    pub(super) fn assign(config: &Config, tables: &mut Tables, words: &Words) -> Result<Self> {
-        let held: BTreeMap<_, _> =
-            tables.services()?.into_iter().map(|(vip, entry)| (vip.octets(), entry.service)).collect();
-        let vips: Vec<_> = config.services.iter().map(|service| service.vip.octets()).collect();
-        let services = allocate(&vips, &held, MAX_SERVICES);
-        for vip in leaving(&vips, &held) {
+    /// Gives every service an index and every server a slot: what it has already, or the lowest free one. Writes nothing.
+    pub(super) fn assign(config: &Config, tables: &Tables, words: &Words) -> Result<Self> {
+        let services = allocate(&vips(config), &held_indexes(tables)?, MAX_SERVICES);
+        let held = held_slots(tables)?;
+        let numbers = held.iter().map(|(address, slot)| (*address, slot.server().0)).collect();
+        let numbers = allocate(&addresses(config), &numbers, MAX_SERVERS);
+        let named: Vec<_> = (0..MAX_SERVICES).map(|index| words.load(index)).collect();
+        // A newcomer's number may be that of an active server which leaves: what packets look at is not written over.
+        let in_use = |slot| named.iter().any(|word| [word.active(), word.draining()].contains(&Some(slot)));
+        let unused = |slot: Slot| if in_use(slot) { slot.other_bank() } else { slot };
+        let place = |((_, service, server), number): ((ServerId, ServiceId, &Server), u32)| Place {
+            service,
+            slot: held.get(&server.address.octets()).copied().unwrap_or_else(|| unused(ServerNumber(number).slot(0))),
+        };
+        Ok(Self { services, servers: config.servers().zip(numbers).map(place).collect() })
+    }
+
+    /// Removes services and servers that left the configuration from the tables. The words of services that stay go on
+    /// naming servers that left, until [`Places::set_words_right`].
+    pub(super) fn remove_others(config: &Config, tables: &mut Tables, words: &Words) -> Result<()> {
+        let held = held_indexes(tables)?;
+        for vip in leaving(&vips(config), &held) {
             tables.services.remove(&vip).context("cannot remove from SERVICES")?;
             words.store(held[&vip], SteeringWord::default());
         }
-
-        let held: BTreeMap<_, _> =
-            tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), Slot(entry.slot))).collect();
-        let addresses: Vec<_> = config.servers().map(|(_, _, server)| server.address.octets()).collect();
-        let numbers = held.iter().map(|(address, slot)| (*address, slot.server().0)).collect();
-        let numbers = allocate(&addresses, &numbers, MAX_SERVERS);
-        for address in leaving(&addresses, &held) {
+        for address in leaving(&addresses(config), &held_slots(tables)?) {
             tables.origins.remove(&address).context("cannot remove from ORIGINS")?;
         }
+        Ok(())
+    }
 
-        let mut places = Self { services, servers: Vec::new() };
-        for ((_, service, server), number) in config.servers().zip(numbers) {
-            let present = held.get(&server.address.octets()).copied();
-            places.servers.push(Place { service, slot: present.unwrap_or(ServerNumber(number).slot(0)) });
+    /// Takes servers that do not belong to a service, or did not until now, out of the service's word; `stayed` tells the
+    /// others. Where that was the active server, the service's first one takes its place in the same store. Points the
+    /// word at the present slot of those that stay: a controller that died while it wrote a next hop left it at the
+    /// other one.
+    pub(super) fn set_words_right(&self, words: &Words, stayed: impl Fn(ServerId) -> bool) {
+        let present = |service, slot: Option<Slot>| {
+            let known = self.server_in(service, slot).filter(|server| stayed(*server));
+            known.map(|server| self.servers[server.0].slot)
+        };
+        for (index, &word_index) in self.services.iter().enumerate() {
+            let (service, word) = (ServiceId(index), words.load(word_index));
+            let first = || self.servers.iter().find(|place| place.service == service).map(|place| place.slot);
+            let active = present(service, word.active()).or_else(|| word.active().and_then(|_| first()));
+            let draining = present(service, word.draining()).filter(|slot| Some(*slot) != active);
+            if (active, draining) != (word.active(), word.draining()) {
+                words.store(word_index, SteeringWord::new(active, draining, word.epoch().wrapping_add(1)));
+            }
         }
-        places.set_words_right(words, &held, &addresses);
-        Ok(places)
     }
 
     /// The server that a slot belongs to, in either bank, if it is one of `service`.
@@ -65,22 +86,24 @@ impl Places {
         let is_it = |place: &Place| place.service == service && place.slot.server() == number;
         self.servers.iter().position(is_it).map(ServerId)
     }
+}
 
-    /// Takes servers that do not belong to a service, or did not until now, out of the service's word. Points the word at
-    /// the present slot of those that do: a controller that died while it wrote a next hop left it at the other one.
-    fn set_words_right(&self, words: &Words, held: &BTreeMap<Address, Slot>, addresses: &[Address]) {
-        let present = |service, slot: Option<Slot>| {
-            let known = self.server_in(service, slot).filter(|server| held.contains_key(&addresses[server.0]));
-            known.map(|server| self.servers[server.0].slot)
-        };
-        for (index, &word_index) in self.services.iter().enumerate() {
-            let (service, word) = (ServiceId(index), words.load(word_index));
-            let (active, draining) = (present(service, word.active()), present(service, word.draining()));
-            if (active, draining) != (word.active(), word.draining()) {
-                words.store(word_index, SteeringWord::new(active, draining, word.epoch().wrapping_add(1)));
-            }
-        }
-    }
+fn vips(config: &Config) -> Vec<Address> {
+    config.services.iter().map(|service| service.vip.octets()).collect()
+}
+
+fn addresses(config: &Config) -> Vec<Address> {
+    config.servers().map(|(_, _, server)| server.address.octets()).collect()
+}
+
+/// Indexes of the services that are in the tables, by VIP.
+fn held_indexes(tables: &Tables) -> Result<BTreeMap<Address, u32>> {
+    Ok(tables.services()?.into_iter().map(|(vip, entry)| (vip.octets(), entry.service)).collect())
+}
+
+/// Slots of the servers that are in the tables, by address.
+fn held_slots(tables: &Tables) -> Result<BTreeMap<Address, Slot>> {
+    Ok(tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), Slot(entry.slot))).collect())
 }
 
 /// A number below `limit` for each key: the one it holds, or the lowest that no wanted key holds.

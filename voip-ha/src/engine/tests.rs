@@ -72,6 +72,7 @@ fn silence_flips_at_the_last_of_fall_misses() {
     let mut engine = engine("failback = 'manual'", now);
     for _ in 0..2 {
         assert_eq!(engine.observe(MASTER, Evidence::Missed, now), []);
+        assert_eq!(engine.observe(CLOUD, ANSWER, now), []);
     }
     assert_eq!(steered(&engine.observe(MASTER, Evidence::Missed, now)), [(SERVICE, steering(CLOUD, None))]);
 }
@@ -145,7 +146,25 @@ fn a_wish_for_a_dead_server_is_refused_and_changes_nothing() {
     assert_eq!(engine.may(&wish(Some(CLOUD))), Err(Refusal::Down));
     assert_eq!(engine.wish(&wish(Some(CLOUD)), now), Err(Refusal::Down));
     assert_eq!(engine.steering(SERVICE), steering(MASTER, None));
-    assert_eq!(engine.services()[0].choice(), None);
+    assert!(!engine.services()[0].is_held());
+}
+
+#[test]
+fn silence_of_all_servers_at_once_moves_nothing_and_neither_does_their_return() {
+    let mut now = Instant::now();
+    let mut engine = engine("failback = 'manual'", now);
+    for _ in 0..3 {
+        now += Duration::from_millis(20);
+        for server in [MASTER, CLOUD] {
+            assert_eq!(steered(&engine.observe(server, Evidence::Missed, now)), []);
+        }
+    }
+    assert!(engine.services()[0].outage);
+    for server in [CLOUD, CLOUD, MASTER, MASTER] {
+        now += Duration::from_millis(20);
+        assert_eq!(steered(&engine.observe(server, ANSWER, now)), []);
+    }
+    assert_eq!(steered(&engine.tick(now + HOLD_DOWN)), []);
 }
 
 #[test]
@@ -210,8 +229,10 @@ proptest! {
             let health = |server: ServerId| engine.servers()[server.0].detector.health();
             let active = word.active.unwrap();
             let other = ServerId(1 - active.0);
-            // Unless the gateway's own link was the reason, and the active server has its time to come back.
-            let waits = engine.next_deadline().is_some_and(|due| due > now) && engine.servers()[active.0].lost_carrier;
+            // Unless it has to show first that the fault is not everybody's.
+            let must_answer = engine.servers()[other.0].detector.last_answer()
+                < engine.servers()[active.0].detector.failing_since();
+            let waits = must_answer || engine.next_deadline().is_some_and(|due| due > now);
             prop_assert!(health(active) != Health::Down || health(other) != Health::Up || waits);
             prop_assert_ne!(word.draining, Some(active));
             let nobody = health(active) == Health::Down && health(other) != Health::Up;

@@ -99,10 +99,11 @@ impl Outstanding {
         misses.into_iter()
     }
 
-    /// Gives every probe that still waits `by` more time: the gateway itself stood still and may have missed the answers.
-    pub fn postpone(&mut self, by: Duration) {
+    /// Gives every probe that still waits time until `deadline`: the gateway itself stood still and may have missed the
+    /// answers.
+    pub fn postpone(&mut self, deadline: Instant) {
         for probe in self.probes.iter_mut().filter(|probe| !probe.missed) {
-            probe.deadline += by;
+            probe.deadline = probe.deadline.max(deadline);
         }
     }
 
@@ -178,12 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_waited_while_the_gateway_stood_still_gets_as_much_time_again() {
+    fn a_probe_that_was_due_while_the_gateway_stood_still_gets_its_time_anew() {
         let (mut table, start) = (Outstanding::default(), Instant::now());
         assert_eq!(sent(&mut table, "a", start, ms(15)), None);
-        table.postpone(ms(80));
-        assert_eq!(table.expired(start + ms(94)).count(), 0);
-        assert_eq!(table.answered("branch-a", "call-a", start + ms(94)), Some(Reply::InTime { rtt: ms(94) }));
+        let woke = start + ms(80);
+        table.postpone(woke + ms(15));
+        assert_eq!(table.expired(woke).count(), 0);
+        assert_eq!(table.answered("branch-a", "call-a", woke + ms(14)), Some(Reply::InTime { rtt: ms(94) }));
     }
 
     #[test]
