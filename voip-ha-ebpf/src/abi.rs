@@ -282,6 +282,9 @@ named_enum! {
         Fenced = "fenced",
         /// Dropped: a blackhole, unreachable or prohibit route to the client, or forwarding is switched off.
         Unroutable = "unroutable",
+        /// Passed: from a service port of a server to another server's own address. What servers tell each other is not for
+        /// clients, so it is neither rewritten nor fenced.
+        BetweenServers = "between-servers",
     }
 }
 

@@ -6,7 +6,8 @@
 //! ```text
 //!                       to a VIP ──► service port? ──► active server ──► its next hop ──► redirect
 //! frame ──► IPv4? ──┤
-//!                       from a server ──► service port? ──► route ──► may send? ──► redirect (or by the stack)
+//!                       from a server ──► service port? ──► not to a server? ──► route ──► may send?
+//!                                                                        ──► redirect (or by the stack)
 //!                       neither ──► pass, untouched
 //! ```
 
@@ -168,6 +169,10 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
     let class = origin.ports.class(datagram.source_port);
     if class == Class::Other {
         return Verdict { server, class, action: Action::Pass(Outcome::NotServicePort) };
+    }
+    // Before the fence: the servers may share their registrations over a service port, and the standby has to hear them.
+    if tables.origin(&network.destination).is_some() {
+        return Verdict { server, class, action: Action::Pass(Outcome::BetweenServers) };
     }
     let route = tables.route(&RouteQuery {
         source: origin.vip,

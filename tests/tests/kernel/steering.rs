@@ -76,6 +76,8 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (BACK, reply(MASTER, SIP, REFUSED[0]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[1]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[2]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
+        (BACK, reply(MASTER, SIP, CLOUD), (Act::Pass, Some("master"), "sip", O::BetweenServers)),
+        (BACK, reply(CLOUD, SIP, MASTER), (Act::Pass, Some("cloud"), "sip", O::BetweenServers)),
     ];
     with_rig(move |rig| {
         let mut reached: BTreeSet<_> = cases.iter().map(|case| case.2.3).collect();

@@ -210,6 +210,7 @@ fn cases() -> Vec<Case> {
         (world(), from(BACKUP, RTP, PHONE), backup, Rtp, Action::Drop(O::Fenced)),
         (nobody(), from(MASTER, SIP, PHONE), master, Sip, Action::Drop(O::Fenced)),
         (world(), from(MASTER, SIP, BANNED), master, Sip, Action::Drop(O::Unroutable)),
+        (world(), from(MASTER, SIP, BACKUP), master, Sip, Action::Pass(O::BetweenServers)),
     ]
 }
 
@@ -247,6 +248,16 @@ fn a_draining_server_may_send_to_clients_and_gets_nothing_new() {
 fn the_answer_of_a_fenced_server_to_a_probe_reaches_the_gateway() {
     let answer = World::new().verdict(datagram((BACKUP, SIP), (GATEWAY, 33_000)));
     assert_eq!((answer.server, answer.action), (Some(NUMBER_OF_BACKUP), Action::Pass(Outcome::NotForwarded)));
+}
+
+#[test]
+fn servers_hear_each_other_untouched_whoever_is_active() {
+    for active in [Some(NUMBER_OF_MASTER), Some(NUMBER_OF_BACKUP), None] {
+        for (from, to) in [(MASTER, BACKUP), (BACKUP, MASTER)] {
+            let frame = datagram((from, SIP), (to, SIP));
+            assert_eq!(outcome(World::steered(active, None).verdict(frame).action), Outcome::BetweenServers);
+        }
+    }
 }
 
 #[test]
