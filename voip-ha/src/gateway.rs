@@ -66,11 +66,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     }
     let (news, heard) = unbounded_channel();
     let controller = start_controller(&config, datapath, !fresh, received, heard)?;
-    let watching = tokio::spawn(async move {
-        if let Err(error) = nexthop::watch(&config, news).await {
-            tracing::error!("{error:#}");
-        }
-    });
+    let watching = tokio::spawn(async move { nexthop::watch(&config, news).await });
     tokio::spawn(control);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {

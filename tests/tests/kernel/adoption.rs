@@ -4,15 +4,16 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use voip_ha::{
     config::Config,
-    datapath::{Datapath as _, NextHop, Pins, Steering, Tables},
+    datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Pins, Steering, Tables},
     ids::ServiceId,
+    plan::Plan,
 };
 use voip_ha_ebpf::abi::{Address, OriginEntry, ServerEntry, ServerNumber, Slot};
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, OTHER_VIP, PHONE, VIP, mac},
-    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, next_hop},
+    net::{self, BACK, FRONT, OTHER_VIP, PHONE, SIDE, VIP, mac},
+    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, config, next_hop, with_lock},
 };
 
 /// The services of the rig after a change: `master`, `lost` and `two` have left, a newcomer is in the master's place, and
@@ -121,12 +122,51 @@ fn servers_that_stay_keep_their_numbers_and_a_newcomer_starts_from_zero() -> Res
         let expected = tally.into_iter().filter(|(place, _)| place.0 != Some(master)).collect();
         ensure!(rig.tally()? == expected, "{:?}, not {expected:?}", rig.tally()?);
         // Services have changed places.
-        ensure!(rig.datapath.steering(ServiceId(1)) == Steering::default(), "nobody took the master's place");
+        let expected = Steering { active: Some(rig.server("newcomer")?), draining: None };
+        ensure!(rig.datapath.steering(ServiceId(1)) == expected, "the first server takes the place of one that left");
         ensure!(rig.datapath.steering(ServiceId(0)).active == Some(rig.server("one")?), "`one` is still active");
-        ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-active-server", "to whom?");
+        ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-next-hop", "to whom?");
         ensure!(target(&mut rig, OTHER_VIP)? == next_hop("one").context("no hop")?.destination, "`one` has moved");
         let from_master = datagram(([10, 0, 0, 2], 5060), (PHONE, 4000));
         ensure!(outcome(&mut rig, BACK, &from_master)? == "not-service", "the master is nobody now");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_newcomer_is_not_written_over_the_entry_that_packets_look_at() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?;
+        let master = rig.server("master")?;
+        // Once more, so that the entry in use is in the bank that an unused number would begin with.
+        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, source: mac(BACK), destination: [2; 6] })?;
+        let slot = rig.datapath.tables().word(0)?.active().context("nobody is active")?;
+        let entry = rig.datapath.tables().slot(slot)?;
+        let rig = rig.restarted(CHANGED)?;
+        ensure!(rig.number("newcomer")? == slot.server(), "the newcomer has another number");
+        ensure!(rig.datapath.tables().slot(slot)? == entry, "{:?}", rig.datapath.tables().slot(slot)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_restart_that_an_interface_refuses_changes_no_table_and_attaches_nothing_new() -> Result<()> {
+    apart(|| {
+        let Rig { datapath, pins, .. } = Rig::ready()?;
+        let before = Plan::from_kernel(datapath.tables())?;
+        drop(datapath);
+        let mut config = config(CHANGED, &pins.0)?;
+        // The loopback device has no native XDP.
+        (config.gateway.front, config.gateway.back) = ("side".to_owned(), "lo".to_owned());
+        let directory = with_lock(|| PinDirectory::open(&pins.0))?;
+        let mut datapath = KernelDatapath::load(&config, directory, KernelLog::Off)?;
+        let refused = datapath.attach(&config, &[SIDE, 1]).err().context("it was not refused")?;
+        ensure!(format!("{refused:#}").contains("lo: its driver has no native XDP"), "{refused:#}");
+        let after = Plan::from_kernel(datapath.tables())?;
+        ensure!(after == before, "{:?}", before.differences(&after));
+        let mut linked = Pins::new(&pins.0).linked_interfaces()?;
+        linked.sort();
+        ensure!(linked == ["back", "front"], "{linked:?}");
         Ok(())
     })
 }
@@ -165,7 +205,7 @@ fn a_server_that_moves_to_another_service_is_active_in_neither() -> Result<()> {
         );
         let mut rig = rig.restarted(&moved)?;
         ensure!(rig.number("two")? == number, "another number");
-        let expected = Steering { active: None, draining: Some(rig.server("one")?) };
+        let expected = Steering { active: Some(rig.server("one")?), draining: None };
         ensure!(rig.datapath.steering(TRUNK) == expected, "{:?}", rig.datapath.steering(TRUNK));
         ensure!(rig.datapath.steering(PBX).active == Some(rig.server("master")?), "{:?}", rig.datapath.steering(PBX));
         let from_two = datagram(([10, 0, 0, 6], 5060), (PHONE, 4000));

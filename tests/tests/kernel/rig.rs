@@ -72,7 +72,7 @@ pub(crate) struct Rig {
     pub(crate) datapath: KernelDatapath,
     pub(crate) config: Config,
     pub(crate) attachments: Vec<Attachment>,
-    pins: PinDir,
+    pub(crate) pins: PinDir,
 }
 
 /// What the program says to a frame.
