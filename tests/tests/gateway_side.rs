@@ -158,8 +158,15 @@ fn generic_mode_is_refused_unless_it_is_allowed_and_then_shown() -> Result<()> {
     assert!(!lab.pin_dir().join("abi-1").exists(), "half a gateway was left");
 
     config.gateway.allow_generic = true;
-    let _gateway = Gateway::start(&lab, config)?;
+    let gateway = Gateway::start(&lab, config.clone())?;
     let status = cli(&lab, &["status"])?.stdout;
     assert!(status.contains("lo: GENERIC XDP (slow)") && status.contains("back: native XDP"), "{status}");
+    drop(gateway);
+
+    config.gateway.allow_generic = false;
+    let mut gateway = Gateway::start(&lab, config)?;
+    gateway.process().wait_for_log("GENERIC mode", SECOND)?;
+    let status = gateway.cli(&["status"])?.stdout;
+    assert!(status.contains("lo: GENERIC XDP (slow)"), "what runs is not taken off: {status}");
     Ok(())
 }

@@ -11,14 +11,17 @@ use tokio::{
     io::unix::AsyncFd,
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, unbounded_channel},
+        oneshot::error::RecvError,
+    },
 };
 
 use crate::{
     config::Config,
     control,
     controller::{Controller, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, PinDirectory, Tables},
+    datapath::{KernelDatapath, KernelLog, PinDirectory, Tables, XdpMode},
     network, nexthop,
     nexthop::News,
     status::{InterfaceStatus, Status, TrafficStatus},
@@ -50,17 +53,8 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let fresh = directory.pins().linked_interfaces()?.is_empty();
     let (orders, received) = Orders::channel();
     let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
-    let mut datapath = KernelDatapath::load(&config, directory, kernel_log)?;
-    if let Err(error) = datapath.attach(&config, &ifindexes) {
-        if fresh {
-            // Half a gateway is worse than none.
-            drop(datapath);
-            if let Err(error) = crate::datapath::unload(&config.gateway.pin_dir) {
-                tracing::error!("cannot take off what was loaded: {error:#}");
-            }
-        }
-        return Err(error);
-    }
+    let mut datapath = attach(&config, directory, &ifindexes, fresh, kernel_log)?;
+    observer.warn_of_generic_mode(config.gateway.allow_generic).await;
     if kernel_log != KernelLog::Off {
         follow_kernel_log(&mut datapath)?;
     }
@@ -68,15 +62,40 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let controller = start_controller(&config, datapath, !fresh, received, heard)?;
     let watching = tokio::spawn(async move { nexthop::watch(&config, news).await });
     tokio::spawn(control);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        ended = controller => return Err(anyhow!("the controller's thread ended: {ended:?}")),
-    }
+    wait_for_the_end(controller).await?;
     watching.abort();
     tracing::info!("ending; packets go on as they last did. `voip-ha unload` takes the program off");
     Ok(())
+}
+
+/// Loads the program and puts it on the interfaces.
+fn attach(
+    config: &Config,
+    directory: PinDirectory,
+    ifindexes: &[u32],
+    fresh: bool,
+    kernel_log: KernelLog,
+) -> Result<KernelDatapath> {
+    let mut datapath = KernelDatapath::load(config, directory, kernel_log)?;
+    let Err(error) = datapath.attach(config, ifindexes) else { return Ok(datapath) };
+    if fresh {
+        // Half a gateway is worse than none.
+        drop(datapath);
+        if let Err(error) = crate::datapath::unload(&config.gateway.pin_dir) {
+            tracing::error!("cannot take off what was loaded: {error:#}");
+        }
+    }
+    Err(error)
+}
+
+/// Returns when somebody ends the program.
+async fn wait_for_the_end(controller: impl Future<Output = Result<(), RecvError>>) -> Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = controller => Err(anyhow!("the controller's thread ended: {ended:?}")),
+    }
 }
 
 /// Starts the controller's own thread. The future ends when the thread does, which it should not.
@@ -86,7 +105,7 @@ fn start_controller(
     adopted: bool,
     orders: UnboundedReceiver<Order>,
     news: UnboundedReceiver<News>,
-) -> Result<impl Future<Output = Result<(), tokio::sync::oneshot::error::RecvError>> + use<>> {
+) -> Result<impl Future<Output = Result<(), RecvError>> + use<>> {
     let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
     // Its sockets belong to its own runtime, or every answer would take the way through this thread.
     let inside = runtime.enter();
@@ -157,6 +176,23 @@ impl Observer {
             gateway_stalls,
             services,
         })
+    }
+
+    /// A link that was taken over runs as it did, whatever the configuration says now: detaching it would cut traffic.
+    async fn warn_of_generic_mode(&self, allowed: bool) {
+        for name in &self.interfaces {
+            match self.interface(name).await.mode {
+                Some(XdpMode::Generic) if allowed => {
+                    tracing::warn!("{name}: XDP runs in generic mode, which is several times slower");
+                }
+                Some(XdpMode::Generic) => tracing::warn!(
+                    "{name}: XDP runs in GENERIC mode, several times slower, though gateway.allow_generic = false: an \
+                     earlier gateway attached it so, and detaching it would cut traffic. `voip-ha unload` and a new start \
+                     change that"
+                ),
+                _ => {}
+            }
+        }
     }
 
     async fn interface(&self, name: &str) -> InterfaceStatus {

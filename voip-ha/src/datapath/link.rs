@@ -122,10 +122,7 @@ fn attach_anew(program: &mut Xdp, interface: &str, allow_generic: bool) -> Resul
     };
     match errno(&refusal) {
         Some(Errno::OPNOTSUPP) if allow_generic => {
-            tracing::warn!(
-                interface,
-                "the driver has no native XDP: running in generic mode, which is several times slower"
-            );
+            tracing::info!(interface, "the driver has no native XDP");
             let link = attach_when_free(program, interface, AyaXdpMode::Skb)
                 .with_context(|| format!("{interface}: cannot attach in generic mode either"))?;
             Ok((link, XdpMode::Generic))
