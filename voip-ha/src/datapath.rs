@@ -22,7 +22,7 @@ pub use self::{
     tables::{MapFacts, Tables, Traffic},
 };
 use crate::ids::{ServerId, ServiceId};
-use voip_ha_ebpf::abi::Mac;
+use voip_ha_ebpf::abi::{Mac, ServerEntry};
 
 /// Which servers a service uses: what the decision word of the service says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,6 +44,14 @@ pub struct NextHop {
     pub destination: Mac,
 }
 
+impl NextHop {
+    /// The way in a server's entry; nothing if it has none yet.
+    pub fn of(entry: &ServerEntry) -> Option<Self> {
+        let hop = Self { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop };
+        (hop.ifindex != 0).then_some(hop)
+    }
+}
+
 /// What the controller writes. All calls take effect before they return.
 pub trait Datapath {
     /// Flips a service: one store into the kernel's decision word.
@@ -62,6 +70,9 @@ pub trait Datapath {
     ///
     /// Says why the kernel did not take it. The old way is then still in use.
     fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()>;
+
+    /// The way to a server that is known to the kernel, if there is one: an earlier controller may have written it.
+    fn next_hop(&self, server: ServerId) -> Option<NextHop>;
 
     /// When a server last sent to a client, as `CLOCK_MONOTONIC` since its zero; up to 0.5 ms too early. `None`: never.
     fn last_heard(&self, server: ServerId) -> Option<Duration>;

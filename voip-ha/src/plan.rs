@@ -4,7 +4,7 @@ use std::{fmt, net::Ipv4Addr, ops::RangeInclusive};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use voip_ha_ebpf::abi::{Ports, ServerEntry, Slot};
+use voip_ha_ebpf::abi::{Ports, Slot};
 
 use crate::{
     datapath::{NextHop, Tables},
@@ -78,7 +78,10 @@ impl Plan {
             };
             let mut servers = Vec::new();
             for (address, origin) in origins.iter().filter(|(_, origin)| origin.service == entry.service) {
-                servers.push(ServerPlan { address: *address, next_hop: next_hop(&tables.slot(Slot(origin.slot))?) });
+                // Packets follow the word; where it names the server's other slot, that is what counts.
+                let mut named = [word.active(), word.draining()].into_iter().flatten();
+                let slot = named.find(|slot| slot.server() == origin.server()).unwrap_or(Slot(origin.slot));
+                servers.push(ServerPlan { address: *address, next_hop: NextHop::of(&tables.slot(slot)?) });
             }
             services.push(ServicePlan {
                 vip,
@@ -151,9 +154,4 @@ fn difference(subject: &str, wanted: &str, found: &str) -> Difference {
 
 fn rtp(ports: &Ports) -> RangeInclusive<u16> {
     ports.rtp_first..=ports.rtp_last
-}
-
-fn next_hop(entry: &ServerEntry) -> Option<NextHop> {
-    let hop = NextHop { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop };
-    (hop.ifindex != 0).then_some(hop)
 }

@@ -70,6 +70,10 @@ fn a_restarted_controller_finds_steering_next_hops_and_counters_as_they_were() -
         let after = (rig.datapath.steering(PBX), rig.datapath.steering(TRUNK), rig.tally()?);
         ensure!(after == before, "{after:?}");
         ensure!(target(&mut rig, VIP)? == net::CLOUD_ROUTER, "the next hop is another one");
+        for name in ["master", "lost"] {
+            let known = rig.datapath.next_hop(rig.server(name)?);
+            ensure!(known == next_hop(name), "{name}: {known:?} is not what the kernel holds");
+        }
         let late = datagram(([10, 0, 0, 2], 5060), (PHONE, 4000));
         ensure!(outcome(&mut rig, BACK, &late)? == "to-client", "the draining server is fenced");
         Ok(())
@@ -101,6 +105,19 @@ fn an_interface_that_was_made_anew_gets_a_new_link() -> Result<()> {
         net::build()?;
         let rig = rig.restarted(SERVICES)?;
         ensure!(rig.attachments.iter().all(|attachment| !attachment.adopted), "{:?}", rig.attachments);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_device_that_the_configuration_no_longer_names_is_none_that_packets_leave_by() -> Result<()> {
+    apart(|| {
+        let rig = Rig::ready()?;
+        Tables::open(&Pins::new(rig.pin_dir()))?.devices.insert(SIDE, SIDE, None, 0)?;
+        let rig = rig.restarted(SERVICES)?;
+        let mut devices = rig.datapath.tables().devices.keys().collect::<Result<Vec<_>, _>>()?;
+        devices.sort_unstable();
+        ensure!(devices == [FRONT, BACK], "{devices:?}");
         Ok(())
     })
 }
@@ -249,6 +266,8 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
         tables.origins.insert(address, OriginEntry { slot: fresh.0, ..origin }, 0)?;
         let word = |tables: &Tables| tables.word(origin.service);
         ensure!(word(&tables)?.active() == Some(fresh.other_bank()), "{:?}", word(&tables)?);
+        let seen = Plan::from_kernel(&tables)?.services[0].servers[0].next_hop;
+        ensure!(seen == next_hop("master"), "{seen:?} is not what packets follow");
 
         let mut rig = rig.restarted(SERVICES)?;
         ensure!(word(&tables)?.active() == Some(fresh), "the word names the old bank, which is no longer kept up");

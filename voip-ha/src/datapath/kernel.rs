@@ -69,6 +69,7 @@ impl KernelDatapath {
         Places::remove_others(config, &mut self.tables, &self.words)?;
         self.fill(config)?;
         link::detach_others(self.directory.pins(), &interfaces)?;
+        self.tables.remove_other_devices(ifindexes)?;
         Ok(attachments)
     }
 
@@ -164,6 +165,11 @@ impl Datapath for KernelDatapath {
             self.store(service, moved(word.active()), moved(word.draining()));
         }
         Ok(())
+    }
+
+    fn next_hop(&self, server: ServerId) -> Option<NextHop> {
+        let entry = self.tables.slot(self.places.servers[server.0].slot).ok()?;
+        NextHop::of(&entry)
     }
 
     fn last_heard(&self, server: ServerId) -> Option<Duration> {

@@ -216,6 +216,15 @@ impl Tables {
         Ok(())
     }
 
+    /// Removes all devices but these: those that an earlier configuration named.
+    pub(super) fn remove_other_devices(&mut self, ifindexes: &[u32]) -> Result<()> {
+        let devices = self.devices.keys().collect::<Result<Vec<_>, _>>().context("cannot read DEVICES")?;
+        for device in devices.into_iter().filter(|device| !ifindexes.contains(device)) {
+            self.devices.remove(device).context("cannot remove from DEVICES")?;
+        }
+        Ok(())
+    }
+
     /// Size and memory of all maps.
     ///
     /// # Errors
