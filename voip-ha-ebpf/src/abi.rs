@@ -262,7 +262,8 @@ named_enum! {
         NotService = "not-service",
         /// Passed: IPv4, but not UDP, to a VIP or from a server.
         NotUdp = "not-udp",
-        /// Passed: a fragment.
+        /// Dropped: a fragment of a UDP datagram, to a VIP or from a server to a client. Only the first fragment has ports, so
+        /// the others can be neither steered nor fenced.
         Fragment = "fragment",
         /// Passed: UDP to a VIP or from a server, but no port of the service.
         NotServicePort = "not-service-port",
@@ -282,8 +283,8 @@ named_enum! {
         Fenced = "fenced",
         /// Dropped: a blackhole, unreachable or prohibit route to the client, or forwarding is switched off.
         Unroutable = "unroutable",
-        /// Passed: from a service port of a server to another server's own address. What servers tell each other is not for
-        /// clients, so it is neither rewritten nor fenced.
+        /// Passed: from a server to another server's own address. What servers tell each other is not for clients, so it is
+        /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
     }
 }

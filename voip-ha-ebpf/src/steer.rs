@@ -6,8 +6,8 @@
 //! ```text
 //!                       to a VIP ──► service port? ──► active server ──► its next hop ──► redirect
 //! frame ──► IPv4? ──┤
-//!                       from a server ──► service port? ──► not to a server? ──► route ──► may send?
-//!                                                                        ──► redirect (or by the stack)
+//!                       from a server ──► to no server? ──► service port? ──► route ──► may send?
+//!                                                                              ──► redirect (or by the stack)
 //!                       neither ──► pass, untouched
 //! ```
 
@@ -108,7 +108,7 @@ impl Verdict {
     fn unreadable(server: Option<ServerNumber>, why: NotDatagram) -> Self {
         let action = match why {
             NotDatagram::NotUdp => Action::Pass(Outcome::NotUdp),
-            NotDatagram::Fragment => Action::Pass(Outcome::Fragment),
+            NotDatagram::Fragment => Action::Drop(Outcome::Fragment),
             NotDatagram::Malformed => Action::Drop(Outcome::Malformed),
         };
         Self { server, class: Class::Other, action }
@@ -130,8 +130,14 @@ pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
         };
     }
     if let Some(origin) = tables.origin(&network.source) {
+        // The servers may share their registrations over a service port, and the one that is fenced has to hear them.
+        if tables.origin(&network.destination).is_some() {
+            let action = Action::Pass(Outcome::BetweenServers);
+            return Verdict { server: Some(origin.server()), class: Class::Other, action };
+        }
         return match packet::datagram(frame, &network) {
             Ok(datagram) => towards_client(&network, &datagram, origin, tables),
+            Err(NotDatagram::Fragment) => fragment_from(&network, origin, tables),
             Err(why) => Verdict::unreadable(Some(origin.server()), why),
         };
     }
@@ -170,10 +176,6 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
     if class == Class::Other {
         return Verdict { server, class, action: Action::Pass(Outcome::NotServicePort) };
     }
-    // Before the fence: the servers may share their registrations over a service port, and the standby has to hear them.
-    if tables.origin(&network.destination).is_some() {
-        return Verdict { server, class, action: Action::Pass(Outcome::BetweenServers) };
-    }
     let route = tables.route(&RouteQuery {
         source: origin.vip,
         destination: network.destination,
@@ -197,6 +199,23 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
         Route::Refused => Action::Drop(Outcome::Unroutable),
     };
     Verdict { server, class, action }
+}
+
+/// A fragment has no ports to tell whether a client may see it. What goes to the gateway needs no rewriting.
+#[inline(always)]
+fn fragment_from(network: &Network, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
+    let route = tables.route(&RouteQuery {
+        source: origin.vip,
+        destination: network.destination,
+        source_port: 0,
+        destination_port: 0,
+        total_length: network.total_length,
+    });
+    let action = match route {
+        Route::NotForwarded => Action::Pass(Outcome::NotForwarded),
+        _ => Action::Drop(Outcome::Fragment),
+    };
+    Verdict { server: Some(origin.server()), class: Class::Other, action }
 }
 
 #[cfg(test)]

@@ -49,7 +49,9 @@ fn ends(frame: &[u8]) -> Result<(Address, Address)> {
 fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
     use Outcome as O;
     let ttl_1 = |from, to| Ipv4Header { time_to_live: 1, ..ip_header(from, to) };
-    let first_fragment = Ipv4Header { more_fragments: true, ..ip_header(PHONE, VIP) };
+    let fragment =
+        |from, to| datagram_with(Ipv4Header { more_fragments: true, ..ip_header(from, to) }, (SIP, SIP), b"");
+    let later_fragment = patched(reply(CLOUD, SIP, PHONE), 20, &[0, 185]);
     let large = datagram_with(ip_header(MASTER, PHONE), (SIP, 1), &[b'.'; 1600]);
     let cases: Vec<(u32, Vec<u8>, Expected)> = vec![
         (FRONT, request(SIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
@@ -63,7 +65,11 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (FRONT, patched(request(SIP), 12, &[0x86, 0xdd]), (Act::Pass, None, "other", O::NotIpv4)),
         (FRONT, datagram((PHONE, SIP), (NEW_PHONE, SIP)), (Act::Pass, None, "other", O::NotService)),
         (FRONT, patched(request(SIP), 23, &[IpNumber::TCP.0]), (Act::Pass, None, "other", O::NotUdp)),
-        (FRONT, datagram_with(first_fragment, (1, SIP), b""), (Act::Pass, None, "other", O::Fragment)),
+        (FRONT, fragment(PHONE, VIP), (Act::Drop, None, "other", O::Fragment)),
+        (BACK, fragment(MASTER, PHONE), (Act::Drop, Some("master"), "other", O::Fragment)),
+        (BACK, later_fragment, (Act::Drop, Some("cloud"), "other", O::Fragment)),
+        (BACK, fragment(CLOUD, GATEWAY), (Act::Pass, Some("cloud"), "other", O::NotForwarded)),
+        (BACK, fragment(CLOUD, MASTER), (Act::Pass, Some("cloud"), "other", O::BetweenServers)),
         (FRONT, request(22), (Act::Pass, None, "other", O::NotServicePort)),
         (BACK, reply(CLOUD, 53, NOWHERE), (Act::Pass, Some("cloud"), "other", O::NotServicePort)),
         (BACK, reply(CLOUD, SIP, GATEWAY), (Act::Pass, Some("cloud"), "sip", O::NotForwarded)),
@@ -76,8 +82,8 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (BACK, reply(MASTER, SIP, REFUSED[0]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[1]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[2]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
-        (BACK, reply(MASTER, SIP, CLOUD), (Act::Pass, Some("master"), "sip", O::BetweenServers)),
-        (BACK, reply(CLOUD, SIP, MASTER), (Act::Pass, Some("cloud"), "sip", O::BetweenServers)),
+        (BACK, reply(MASTER, SIP, CLOUD), (Act::Pass, Some("master"), "other", O::BetweenServers)),
+        (BACK, reply(CLOUD, SIP, MASTER), (Act::Pass, Some("cloud"), "other", O::BetweenServers)),
     ];
     with_rig(move |rig| {
         let mut reached: BTreeSet<_> = cases.iter().map(|case| case.2.3).collect();

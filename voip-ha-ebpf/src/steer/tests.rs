@@ -179,7 +179,7 @@ fn cases() -> Vec<Case> {
     let to_vip = |port| datagram((PHONE, PHONE_PORT), (VIP, port));
     let from = |server, port, to| datagram((server, port), (to, PHONE_PORT));
     let tcp = patched(to_vip(SIP), 23, &[6]);
-    let fragment = datagram_with(Ipv4Header { more_fragments: true, ..ip(MASTER, PHONE) }, (SIP, 1), b"INVITE");
+    let fragment = |from, to| datagram_with(Ipv4Header { more_fragments: true, ..ip(from, to) }, (SIP, 1), b"INVITE");
     let mut vlan = Vec::new();
     let tagged = PacketBuilder::ethernet2([2; 6], [4; 6]).single_vlan(VlanId::try_new(7).unwrap());
     tagged.ipv4(PHONE, VIP, 64).udp(PHONE_PORT, SIP).write(&mut vlan, b"").unwrap();
@@ -197,7 +197,10 @@ fn cases() -> Vec<Case> {
         (world(), patched(to_vip(SIP), 14, &[0x44]), None, Other, Action::Pass(O::NotIpv4)),
         (world(), datagram((PHONE, SIP), (STRANGER, SIP)), None, Other, Action::Pass(O::NotService)),
         (world(), tcp, None, Other, Action::Pass(O::NotUdp)),
-        (world(), fragment, master, Other, Action::Pass(O::Fragment)),
+        (world(), fragment(MASTER, PHONE), master, Other, Action::Drop(O::Fragment)),
+        (world(), fragment(PHONE, VIP), None, Other, Action::Drop(O::Fragment)),
+        (world(), fragment(BACKUP, GATEWAY), backup, Other, Action::Pass(O::NotForwarded)),
+        (world(), fragment(BACKUP, MASTER), backup, Other, Action::Pass(O::BetweenServers)),
         (world(), to_vip(22), None, Other, Action::Pass(O::NotServicePort)),
         (world(), from(BACKUP, 53, PHONE), backup, Other, Action::Pass(O::NotServicePort)),
         (world(), from(MASTER, SIP, GATEWAY), master, Sip, Action::Pass(O::NotForwarded)),
@@ -210,7 +213,7 @@ fn cases() -> Vec<Case> {
         (world(), from(BACKUP, RTP, PHONE), backup, Rtp, Action::Drop(O::Fenced)),
         (nobody(), from(MASTER, SIP, PHONE), master, Sip, Action::Drop(O::Fenced)),
         (world(), from(MASTER, SIP, BANNED), master, Sip, Action::Drop(O::Unroutable)),
-        (world(), from(MASTER, SIP, BACKUP), master, Sip, Action::Pass(O::BetweenServers)),
+        (world(), from(MASTER, SIP, BACKUP), master, Other, Action::Pass(O::BetweenServers)),
     ]
 }
 
@@ -256,6 +259,17 @@ fn servers_hear_each_other_untouched_whoever_is_active() {
         for (from, to) in [(MASTER, BACKUP), (BACKUP, MASTER)] {
             let frame = datagram((from, SIP), (to, SIP));
             assert_eq!(outcome(World::steered(active, None).verdict(frame).action), Outcome::BetweenServers);
+        }
+    }
+}
+
+#[test]
+fn no_fragment_first_or_later_gets_past_the_rewrite_and_the_fence() {
+    let offset = |units: u16| (units | 0x2000).to_be_bytes();
+    for (from, to) in [(PHONE, VIP), (MASTER, PHONE), (BACKUP, PHONE), (MASTER, STRANGER)] {
+        for flags in [offset(0), offset(185), 185u16.to_be_bytes()] {
+            let verdict = World::new().verdict(patched(datagram((from, SIP), (to, SIP)), 20, &flags));
+            assert_eq!(verdict.action, Action::Drop(Outcome::Fragment), "{flags:02x?} from {from:?} to {to:?}");
         }
     }
 }
