@@ -1,13 +1,13 @@
 //! The pin directory: whose it is, what may be in it, and how it goes.
 
-use std::{collections::BTreeSet, fs, path::Path, sync::Barrier, thread};
+use std::{collections::BTreeSet, fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Barrier, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapData;
 use lab::wait;
 use rustix::{
     mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
-    thread::{UnshareFlags, unshare_unsafe},
+    thread::{Uid, UnshareFlags, set_thread_res_uid, unshare_unsafe},
 };
 use voip_ha::datapath::{Datapath as _, KernelDatapath, KernelLog, PinDirectory, Pins, Steering, Tables, unload};
 
@@ -134,7 +134,10 @@ fn unload_removes_everything_and_a_new_start_finds_nothing() -> Result<()> {
             // Younger than the links, so that the order of removal is not that of the directory by luck.
             let own = Pins::new(&pins.0);
             MapData::from_pin(own.map("SERVICES"))?.pin(own.map("LATE"))?;
-            let wanted = BTreeSet::from_iter(maps(&own)?.into_iter().chain(["LATE"]));
+            let earlier = pins.0.join("abi-0");
+            fs::create_dir(&earlier)?;
+            MapData::from_pin(own.map("SERVICES"))?.pin(earlier.join("EARLIER"))?;
+            let wanted = BTreeSet::from_iter(maps(&own)?.into_iter().chain(["LATE", "EARLIER"]));
             ensure!(has_program("front")? && has_program("back")?, "the end of a controller takes nothing off");
 
             let removed = with_lock(|| unload(&pins.0))?;
@@ -150,6 +153,26 @@ fn unload_removes_everything_and_a_new_start_finds_nothing() -> Result<()> {
             }
         }
         ensure!(unload(&pins.0)?.is_empty(), "nothing was there to be removed");
+        Ok(())
+    })
+}
+
+#[test]
+fn who_may_not_look_is_told_so_and_not_that_nothing_is_loaded() -> Result<()> {
+    apart(|| {
+        let hidden = std::env::temp_dir().join(format!("voip-ha-test-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&hidden)?;
+        let nobody = Uid::from_raw(65_534);
+        // Of this thread alone, which ends with the test.
+        set_thread_res_uid(nobody, nobody, Uid::ROOT)?;
+        let pins = hidden.join("voip-ha");
+        let messages = [refusal(unload(&pins)), refusal(Tables::open(&Pins::new(&pins)))];
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?;
+        fs::remove_dir(&hidden)?;
+        for message in messages {
+            let message = message?;
+            ensure!(message.contains("needs root"), "{message}");
+        }
         Ok(())
     })
 }

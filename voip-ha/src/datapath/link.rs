@@ -13,7 +13,7 @@ use aya::programs::{
 };
 use rustix::io::Errno;
 
-use super::pins::Pins;
+use super::pins::{Pins, exists};
 use crate::config::Gateway;
 
 /// How long an unloaded program may take to leave its interface. Some tens of milliseconds are usual.
@@ -98,7 +98,7 @@ pub(super) fn detach_others(pins: &Pins, wanted: &[&str]) -> Result<()> {
 /// gone.
 fn adopt(program: &mut Xdp, pins: &Pins, interface: &str) -> Result<bool> {
     let path = pins.link(interface);
-    if !path.exists() {
+    if !exists(&path)? {
         return Ok(false);
     }
     let pinned = PinnedLink::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;

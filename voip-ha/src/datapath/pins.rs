@@ -25,6 +25,7 @@ use voip_ha_ebpf::abi::ABI_VERSION;
 const BPFFS: &str = "/sys/fs/bpf";
 /// `f_type` of a BPF file system (`BPF_FS_MAGIC` of linux/magic.h).
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
+const VERSION_PREFIX: &str = "abi-";
 const LINK_PREFIX: &str = "link-";
 
 /// The paths of what is pinned.
@@ -47,7 +48,7 @@ impl Pins {
 
     /// The directory of this version's maps and links.
     pub fn directory(&self) -> PathBuf {
-        self.root.join(format!("abi-{ABI_VERSION}"))
+        self.root.join(format!("{VERSION_PREFIX}{ABI_VERSION}"))
     }
 
     /// The pin of a map.
@@ -88,7 +89,7 @@ impl PinDirectory {
             ensure!(
                 pin_dir.join(&name) == own,
                 "{} holds pins of another version ({name}, this one is abi-{ABI_VERSION}): \
-                 run `voip-ha unload` of that version first",
+                 run `voip-ha unload` first, which takes the program off",
                 pin_dir.display()
             );
         }
@@ -102,26 +103,32 @@ impl PinDirectory {
     }
 }
 
-/// Takes everything off: detaches the program from its interfaces and removes the maps. Returns the names of what was
+/// Takes everything off, whichever version pinned it: detaches the program from its interfaces and removes the maps. Returns the names of what was
 /// removed, links first; nothing if nothing was there.
 ///
 /// # Errors
 ///
 /// A running controller holds the directory, or something cannot be removed.
 pub fn unload(pin_dir: &Path) -> Result<Vec<String>> {
-    if !pin_dir.exists() {
+    if !exists(pin_dir)? {
         return Ok(Vec::new());
     }
     let _lock = lock(pin_dir)?;
-    let directory = Pins::new(pin_dir).directory();
-    let mut names = names_in(&directory)?;
-    // Links first: the program must not see its maps go.
-    names.sort_by_key(|name| !name.starts_with(LINK_PREFIX));
-    for name in &names {
-        let path = directory.join(name);
-        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    let directories: Vec<_> = names_in(pin_dir)?
+        .iter()
+        .filter(|name| name.starts_with(VERSION_PREFIX))
+        .map(|name| pin_dir.join(name))
+        .collect();
+    let mut pins = Vec::new();
+    for directory in &directories {
+        pins.extend(names_in(directory)?.into_iter().map(|name| (directory.join(&name), name)));
     }
-    for path in [directory.as_path(), pin_dir] {
+    // Links first: the program must not see its maps go.
+    pins.sort_by_key(|(_, name)| !name.starts_with(LINK_PREFIX));
+    for (path, _) in &pins {
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    for path in directories.iter().map(PathBuf::as_path).chain([pin_dir]) {
         match fs::remove_dir(path) {
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
                 return Err(error).with_context(|| format!("cannot remove {}", path.display()));
@@ -129,7 +136,12 @@ pub fn unload(pin_dir: &Path) -> Result<Vec<String>> {
             _ => {}
         }
     }
-    Ok(names)
+    Ok(pins.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Whether something is there. Who may not look is told so, and not that there is nothing.
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().with_context(|| format!("cannot look at {}: this needs root", path.display()))
 }
 
 /// The lock is on the directory itself and goes with the process, however it ends.

@@ -11,7 +11,7 @@ use voip_ha_ebpf::abi::{
     OUTCOMES, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, counter_index,
 };
 
-use super::pins::Pins;
+use super::pins::{Pins, exists};
 
 /// What a map must look like. The kernel checks nothing when a pinned map is opened by its name.
 struct Layout {
@@ -64,7 +64,7 @@ impl Layout {
 pub(super) fn check_layouts(pins: &Pins) -> Result<()> {
     for layout in &LAYOUTS {
         let path = pins.map(layout.name);
-        if path.exists() {
+        if exists(&path)? {
             let info = MapInfo::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
             layout.check(&info).with_context(|| {
                 format!("{} has another layout: run `voip-ha unload`, then start again", path.display())
@@ -128,11 +128,7 @@ impl Tables {
     ///
     /// They are not there, have another layout, or may not be opened.
     pub fn open(pins: &Pins) -> Result<Self> {
-        ensure!(
-            pins.map(STEERING).exists(),
-            "no gateway is loaded: {} holds no maps (root is needed to look inside)",
-            pins.directory().display()
-        );
+        ensure!(exists(&pins.map(STEERING))?, "no gateway is loaded: {} holds no maps", pins.directory().display());
         check_layouts(pins)?;
         Ok(Self {
             services: open(pins, SERVICES)?.try_into()?,
