@@ -1,10 +1,14 @@
 use std::{io::IsTerminal as _, path::PathBuf};
 
 use clap::Args;
+use tracing_appender::non_blocking::NonBlockingBuilder;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, check};
 use crate::{datapath::KernelLog, gateway};
+
+/// Lines of the log that may wait for whoever reads it.
+const LOG_LINES: usize = 4096;
 
 /// Run the gateway in the foreground.
 ///
@@ -25,9 +29,13 @@ impl Run {
         let config = check::load(&self.config)?;
         let level = if self.kernel_log == KernelLog::Off { "info" } else { "info,voip_ha_ebpf=debug" };
         let filter = EnvFilter::try_from_env("VOIP_HA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        // A reader of the log that hangs must not hold up the controller: then lines are lost instead. The guard writes the
+        // last ones when it is dropped.
+        let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES);
+        let (writer, _guard) = lines.finish(std::io::stderr());
         tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(std::io::stderr)
+            .with_writer(writer)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
