@@ -68,6 +68,11 @@ impl Gateway {
     pub fn one_arm(&self) -> bool {
         self.front == self.back
     }
+
+    /// The interfaces that carry traffic: front and back, or the one that is both.
+    pub fn interfaces(&self) -> Vec<&str> {
+        if self.one_arm() { vec![&self.front] } else { vec![&self.front, &self.back] }
+    }
 }
 
 /// What happens after a failover and around a planned switch.

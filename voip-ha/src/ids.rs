@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Gateway, Server};
+use crate::config::{Config, Server};
 
 /// A service: its place in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,12 +28,5 @@ impl Config {
     /// The server with this name.
     pub fn server_named(&self, name: &str) -> Option<(ServerId, ServiceId)> {
         self.servers().find(|(_, _, server)| server.name == name).map(|(id, service, _)| (id, service))
-    }
-}
-
-impl Gateway {
-    /// The interfaces that carry traffic: front and back, or the one that is both.
-    pub fn interfaces(&self) -> Vec<&str> {
-        if self.one_arm() { vec![&self.front] } else { vec![&self.front, &self.back] }
     }
 }

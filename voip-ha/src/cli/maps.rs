@@ -96,7 +96,7 @@ fn servers(tables: &Tables) -> Result<Part> {
     let role = |service: &ServicePlan, address| match () {
         () if service.active == Some(address) => "active",
         () if service.draining == Some(address) => "draining",
-        () => "fenced",
+        () => "standby",
     };
     let mut rows = Vec::new();
     let mut values = Vec::new();
