@@ -56,6 +56,12 @@ struct Way {
     missing: Option<String>,
 }
 
+impl Way {
+    fn is(&self, hop: NextHop, interface: &str) -> bool {
+        self.missing.is_none() && self.known.as_ref().is_some_and(|(known, name)| *known == hop && name == interface)
+    }
+}
+
 /// The controller of one gateway.
 pub struct Controller<D> {
     config: Config,
@@ -200,6 +206,9 @@ impl<D: Datapath> Controller<D> {
 
     fn heed(&mut self, news: News, now: Instant) {
         match news {
+            // The network tells again and again; what failed is not known, and is tried again.
+            News::Way { server, hop, interface } if self.ways[server.0].is(hop, &interface) => {}
+            News::NoWay { server, why } if self.ways[server.0].missing.as_ref() == Some(&why) => {}
             News::Way { server, hop, interface } => {
                 if let Err(error) = self.datapath.set_next_hop(server, hop) {
                     tracing::error!("the kernel did not take a next hop: {error:#}");
@@ -227,6 +236,8 @@ impl<D: Datapath> Controller<D> {
                 }
                 self.journal.note(Happening::Carrier { interface, up });
             }
+            News::InterfaceLost { interface } => self.journal.note(Happening::InterfaceLost { interface }),
+            News::Watching { up, why } => self.journal.note(Happening::NetworkWatch { up, why }),
         }
     }
 

@@ -87,6 +87,18 @@ pub enum Happening {
         /// Whether it has one now.
         up: bool,
     },
+    /// An interface was removed, and the XDP program with it.
+    InterfaceLost {
+        /// Name of the interface.
+        interface: String,
+    },
+    /// The kernel's routes, neighbours and carriers are no longer followed, or are again.
+    NetworkWatch {
+        /// Whether they are followed now.
+        up: bool,
+        /// Why not.
+        why: Option<String>,
+    },
     /// The gateway itself came late; what was due meanwhile is not held against the servers.
     GatewayStall {
         /// How late, in milliseconds.
@@ -120,10 +132,10 @@ impl Happening {
     /// Whether somebody should wake up for it.
     pub fn is_alarming(&self) -> bool {
         match self {
-            Self::OutageBegan { .. } | Self::GatewayStall { .. } => true,
+            Self::OutageBegan { .. } | Self::InterfaceLost { .. } | Self::GatewayStall { .. } => true,
             Self::Flip(flip) => flip.cause == Cause::Failover,
             Self::Health { to, .. } => *to == Health::Down,
-            Self::Carrier { up, .. } => !up,
+            Self::Carrier { up, .. } | Self::NetworkWatch { up, .. } => !up,
             _ => false,
         }
     }
@@ -149,6 +161,16 @@ impl fmt::Display for Happening {
             Self::Carrier { interface, up } => {
                 write!(f, "{interface} has {} carrier", if *up { "a" } else { "no" })
             }
+            Self::InterfaceLost { interface } => write!(
+                f,
+                "{interface} was removed, and the XDP program with it: once it is there again, restart voip-ha"
+            ),
+            Self::NetworkWatch { up: true, .. } => write!(f, "the network is followed again"),
+            Self::NetworkWatch { up: false, why } => write!(
+                f,
+                "the network is not followed, next hops stay as they are and no loss of carrier is noticed: {}",
+                why.as_deref().unwrap_or("no reason is known")
+            ),
             Self::GatewayStall { late_ms, count } => {
                 write!(
                     f,

@@ -13,6 +13,7 @@ use rtnetlink::{
         route::{RouteAddress, RouteAttribute, RouteType},
     },
 };
+use rustix::io::Errno;
 use voip_ha_ebpf::abi::Mac;
 
 use crate::datapath::XdpMode;
@@ -55,15 +56,33 @@ pub async fn interface(handle: &Handle, name: &str) -> Result<Interface> {
     read_interface(&message.with_context(|| format!("the kernel says nothing about interface {name}"))?)
 }
 
-/// The interface with this index.
+/// The interface with this index, `None` if there is none.
 ///
 /// # Errors
 ///
-/// As [`interface`].
-pub async fn interface_at(handle: &Handle, index: u32) -> Result<Interface> {
-    let message = handle.link().get().match_index(index).execute().try_next().await;
-    let message = message.with_context(|| format!("there is no interface with index {index}"))?;
-    read_interface(&message.with_context(|| format!("the kernel says nothing about interface {index}"))?)
+/// It is no Ethernet interface, or the kernel does not answer.
+pub async fn interface_at(handle: &Handle, index: u32) -> Result<Option<Interface>> {
+    link_at(handle, index).await?.as_ref().map(read_interface).transpose()
+}
+
+/// The name of the interface with this index, `None` if there is none.
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub async fn name_at(handle: &Handle, index: u32) -> Result<Option<String>> {
+    let name = |attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name),
+        _ => None,
+    };
+    Ok(link_at(handle, index).await?.and_then(|link| link.attributes.into_iter().find_map(name)))
+}
+
+async fn link_at(handle: &Handle, index: u32) -> Result<Option<LinkMessage>> {
+    match handle.link().get().match_index(index).execute().try_next().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -Errno::NODEV.raw_os_error() => Ok(None),
+        answer => answer.with_context(|| format!("the kernel says nothing about interface {index}")),
+    }
 }
 
 /// The way that the kernel itself would use.
@@ -108,8 +127,7 @@ pub fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
     })
 }
 
-/// The carrier that a link message tells of.
-pub fn has_carrier(message: &LinkMessage) -> bool {
+fn has_carrier(message: &LinkMessage) -> bool {
     message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
 }
 
@@ -124,7 +142,12 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), Mac)> 
     Some(((message.header.ifindex, neighbour_address(message)?), mac))
 }
 
-fn read_interface(message: &LinkMessage) -> Result<Interface> {
+/// The interface that a link message tells of.
+///
+/// # Errors
+///
+/// It is no Ethernet interface.
+pub fn read_interface(message: &LinkMessage) -> Result<Interface> {
     let (mut name, mut mac, mut xdp) = (String::new(), None, None);
     for attribute in &message.attributes {
         match attribute {

@@ -51,9 +51,6 @@ pub enum News {
         server: ServerId,
         /// Why.
         why: String,
-        /// The kernel has a way, by an interface that has no XDP program: the server may answer probes, and no packet
-        /// that is redirected reaches it.
-        astray: bool,
     },
     /// The carrier of an interface changed, or is missing at the start.
     Carrier {
@@ -125,7 +122,7 @@ impl Watcher {
             self.view = Some(reading::in_time(View::open(config, &handle)).await?);
         }
         let messages = messages.map(|(message, _)| message.payload);
-        self.follow(messages, async |questions| read(&handle, questions).await).await
+        self.follow(messages, |questions| read(&handle, questions)).await
     }
 
     fn tell(&self, news: News) {

@@ -1,0 +1,178 @@
+use std::collections::HashMap;
+
+use rtnetlink::packet_route::{
+    link::{LinkAttribute, LinkFlags},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage},
+    route::RouteMessage,
+};
+
+use super::*;
+
+const BACK: u32 = 7;
+const MASTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const CLOUD: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+const OWN: Mac = [2, 0, 0, 0, 0, 1];
+const OTHERS: Mac = [2, 0, 0, 0, 0, 2];
+
+fn back() -> Interface {
+    Interface { index: BACK, name: "back".to_owned(), mac: OWN, carrier: true, xdp: None }
+}
+
+/// The master is on the link, the cloud behind a router on the same link.
+fn reading() -> Reading {
+    Reading {
+        links: Vec::new(),
+        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER }), Ok(Way { ifindex: BACK, neighbour: ROUTER })],
+        neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER), OTHERS)].into(),
+        strangers: HashMap::new(),
+    }
+}
+
+fn view() -> View {
+    let mut view = View::new(vec![back()], [(ServerId(0), MASTER), (ServerId(1), CLOUD)].into_iter());
+    view.found(&reading());
+    view
+}
+
+fn link(interface: &Interface) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = interface.index;
+    message.header.flags = if interface.carrier { LinkFlags::Up | LinkFlags::LowerUp } else { LinkFlags::Up };
+    message.attributes =
+        vec![LinkAttribute::IfName(interface.name.clone()), LinkAttribute::Address(interface.mac.to_vec())];
+    message
+}
+
+fn is_now(interface: &Interface) -> NetlinkPayload<RouteNetlinkMessage> {
+    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link(interface)))
+}
+
+fn is_gone() -> NetlinkPayload<RouteNetlinkMessage> {
+    NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link(&back())))
+}
+
+fn neighbour(address: Ipv4Addr) -> NetlinkPayload<RouteNetlinkMessage> {
+    let mut message = NeighbourMessage::default();
+    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address))];
+    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message))
+}
+
+fn carrier(up: bool) -> News {
+    News::Carrier { interface: "back".to_owned(), up, servers: vec![ServerId(0), ServerId(1)] }
+}
+
+fn lost() -> News {
+    News::InterfaceLost { interface: "back".to_owned() }
+}
+
+fn way(server: usize, source: Mac) -> News {
+    let hop = NextHop { ifindex: BACK, source, destination: OTHERS };
+    News::Way { server: ServerId(server), hop, interface: "back".to_owned() }
+}
+
+#[test]
+fn a_carrier_is_told_once_when_it_goes_and_once_when_it_comes() {
+    let mut view = view();
+    let down = Interface { carrier: false, ..back() };
+    assert_eq!(view.take(&is_now(&down)), (vec![carrier(false)], Need::Ways));
+    assert_eq!(view.take(&is_now(&down)).0, []);
+    assert_eq!(view.take(&is_now(&back())), (vec![carrier(true)], Need::Ways));
+    assert_eq!(view.take(&is_now(&back())).0, []);
+}
+
+#[test]
+fn a_carrier_that_is_missing_at_the_start_is_told() {
+    let mut view = View::new(
+        vec![Interface { carrier: false, ..back() }],
+        [(ServerId(0), MASTER), (ServerId(1), CLOUD)].into_iter(),
+    );
+    assert!(view.questions(Need::Everything).links);
+    let links = vec![(BACK, Some(Interface { carrier: false, ..back() }))];
+    assert_eq!(view.found(&Reading { links, ..reading() })[0], carrier(false));
+}
+
+#[test]
+fn a_changed_address_of_the_own_interface_changes_the_way_of_every_server_behind_it() {
+    let mut view = view();
+    let changed = Interface { mac: [2, 0, 0, 0, 0, 9], ..back() };
+    assert_eq!(view.take(&is_now(&changed)), (vec![], Need::Ways));
+    assert_eq!(view.found(&reading()), [way(0, changed.mac), way(1, changed.mac)]);
+}
+
+#[test]
+fn an_interface_that_was_removed_is_not_replaced_by_one_of_the_same_name() {
+    let mut view = view();
+    assert_eq!(view.take(&is_gone()), (vec![carrier(false), lost()], Need::Ways));
+    let anew = Interface { index: BACK + 1, ..back() };
+    assert_eq!(view.take(&is_now(&anew)), (vec![], Need::Nothing));
+    let mut reading = reading();
+    reading.ways = vec![Ok(Way { ifindex: anew.index, neighbour: MASTER }), Err("there is no route".to_owned())];
+    reading.neighbours = [((anew.index, MASTER), OTHERS)].into();
+    reading.strangers = [(anew.index, anew.name.clone())].into();
+    let news = view.found(&reading);
+    assert!(matches!(&news[0], News::NoWay { why, .. } if why.contains("restart voip-ha")), "{news:?}");
+    assert_eq!(news[1], News::NoWay { server: ServerId(1), why: "there is no route".to_owned() });
+    // Not even if it gets the same index.
+    assert_eq!(view.take(&is_now(&back())).0, []);
+    let news = view.found(&self::reading());
+    assert!(matches!(&news[..], [News::NoWay { .. }, News::NoWay { .. }]), "{news:?}");
+}
+
+#[test]
+fn after_lost_notifications_the_interfaces_are_read_again_too() {
+    let mut view = view();
+    assert_eq!(view.take(&NetlinkPayload::Overrun(Vec::new())), (vec![], Need::Everything));
+    let questions = view.questions(Need::Everything);
+    assert_eq!((questions.links, questions.known), (true, vec![BACK]));
+    let links = vec![(BACK, Some(Interface { carrier: false, mac: [2, 0, 0, 0, 0, 9], ..back() }))];
+    let news = view.found(&Reading { links, ..reading() });
+    assert_eq!(news, [carrier(false), way(0, [2, 0, 0, 0, 0, 9]), way(1, [2, 0, 0, 0, 0, 9])]);
+    let news = view.found(&Reading { links: vec![(BACK, None)], ..reading() });
+    assert_eq!(news[0], lost());
+}
+
+#[test]
+fn a_notification_that_came_after_the_question_outweighs_the_answer() {
+    let mut view = view();
+    view.questions(Need::Everything);
+    view.take(&is_now(&Interface { carrier: false, ..back() }));
+    let stale = Reading { links: vec![(BACK, Some(back()))], ..reading() };
+    assert_eq!(view.found(&stale), [way(0, OWN), way(1, OWN)]);
+}
+
+#[test]
+fn only_what_may_concern_a_server_is_read_again() {
+    let mut view = view();
+    assert_eq!(view.take(&neighbour(ROUTER)).1, Need::Ways);
+    assert_eq!(view.take(&neighbour(Ipv4Addr::new(10, 0, 0, 77))).1, Need::Nothing);
+    assert_eq!(view.take(&is_now(&Interface { index: 99, ..back() })).1, Need::Nothing);
+    let route = RouteNetlinkMessage::DelRoute(RouteMessage::default());
+    assert_eq!(view.take(&NetlinkPayload::InnerMessage(route)).1, Need::Ways);
+}
+
+#[test]
+fn a_port_that_leaves_a_bridge_is_not_lost() {
+    let mut view = view();
+    let mut message = link(&back());
+    message.header.interface_family = AddressFamily::Bridge;
+    let message = NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message));
+    assert_eq!(view.take(&message), (vec![], Need::Nothing));
+}
+
+#[test]
+fn a_server_without_a_usable_way_is_told_with_the_reason() {
+    let mut view = view();
+    let mut reading = reading();
+    reading.neighbours.remove(&(BACK, MASTER));
+    reading.ways[1] = Ok(Way { ifindex: 3, neighbour: CLOUD });
+    reading.strangers = [(3, "mgmt".to_owned())].into();
+    let no_way = |server, why: &str| News::NoWay { server: ServerId(server), why: why.to_owned() };
+    assert_eq!(
+        view.found(&reading),
+        [
+            no_way(0, "10.0.0.2 does not answer ARP on back"),
+            no_way(1, "the route leaves by mgmt, which is neither gateway.front nor gateway.back"),
+        ]
+    );
+}
