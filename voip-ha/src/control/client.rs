@@ -4,9 +4,13 @@ use std::{
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{Answer, Command, PROTOCOL, Request};
+
+/// How long the daemon may take to answer. It does so in milliseconds, unless it hangs.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A conversation with the daemon.
 pub struct Client {
@@ -28,6 +32,9 @@ pub enum ClientError {
         /// The socket.
         path: PathBuf,
     },
+    /// The daemon is there and says nothing.
+    #[error("the daemon does not answer: no word for {} s", ANSWER.as_secs())]
+    Silent,
     /// The daemon went away, or what it said cannot be read.
     #[error("the daemon's answer: {0}")]
     Broken(#[from] io::Error),
@@ -44,10 +51,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::NotRunning`] or [`ClientError::Forbidden`].
+    /// [`ClientError::NotRunning`], [`ClientError::Forbidden`] or [`ClientError::Broken`].
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         match UnixStream::connect(path) {
-            Ok(stream) => Ok(Self { reader: BufReader::new(stream) }),
+            Ok(stream) => {
+                stream.set_read_timeout(Some(ANSWER))?;
+                Ok(Self { reader: BufReader::new(stream) })
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Err(ClientError::Forbidden { path: path.to_owned() })
             }
@@ -61,8 +71,13 @@ impl Client {
     ///
     /// [`ClientError::Broken`].
     pub fn send(&mut self, command: Command) -> Result<(), ClientError> {
-        let mut line = serde_json::to_vec(&Request { protocol: PROTOCOL, command }).map_err(io::Error::other)?;
+        let mut line =
+            serde_json::to_vec(&Request { protocol: PROTOCOL, command: command.clone() }).map_err(io::Error::other)?;
         line.push(b'\n');
+        if let Command::Events { follow: true } = command {
+            // The next event may be a long time off.
+            self.reader.get_ref().set_read_timeout(None)?;
+        }
         Ok(self.reader.get_mut().write_all(&line)?)
     }
 
@@ -70,12 +85,14 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Broken`], [`ClientError::Refused`] or [`ClientError::Invalid`].
+    /// [`ClientError::Silent`], [`ClientError::Broken`], [`ClientError::Refused`] or [`ClientError::Invalid`].
     pub fn next_answer(&mut self) -> Result<Option<Answer>, ClientError> {
         let mut line = String::new();
-        if self.reader.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
+        match self.reader.read_line(&mut line) {
+            Ok(0) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(ClientError::Silent),
+            read => read?,
+        };
         match serde_json::from_str(&line).map_err(io::Error::other)? {
             Answer::Refused(why) => Err(ClientError::Refused(why)),
             Answer::Invalid(why) => Err(ClientError::Invalid(why)),
@@ -91,5 +108,21 @@ impl Client {
     pub fn ask(&mut self, command: Command) -> Result<Answer, ClientError> {
         self.send(command)?;
         self.next_answer()?.ok_or_else(|| ClientError::Broken(io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_hangs_is_told_from_one_that_is_not_running() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let _hanging = UnixListener::bind(&path).unwrap();
+        let mut client = Client::connect(&path).unwrap();
+        assert!(matches!(client.ask(Command::Status), Err(ClientError::Silent)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown},
     sync::Arc,
 };
 
@@ -59,11 +59,14 @@ fn listen(gateway: &Gateway) -> Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!("another daemon serves {name}: stop it first, or set another gateway.control_socket");
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace {name}"));
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // What an earlier daemon left.
+        Ok(found) if found.file_type().is_socket() => {
+            fs::remove_file(path).with_context(|| format!("cannot replace {name}"))?;
         }
-        _ => {}
+        Ok(_) => bail!("{name} is there and is no socket: set another gateway.control_socket"),
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {name}")),
     }
     // Nobody may connect before mode and group are right.
     let before = rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o177));
@@ -154,4 +157,37 @@ async fn reply(writer: &mut OwnedWriteHalf, answer: &Answer) -> Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     Ok(writer.write_all(&line).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn gateway(control_socket: &Path) -> Gateway {
+        Gateway {
+            front: "front".to_owned(),
+            back: "back".to_owned(),
+            allow_generic: false,
+            pin_dir: "/sys/fs/bpf/voip-ha".into(),
+            control_socket: control_socket.to_owned(),
+            control_group: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_serves_is_replaced_and_any_other_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        drop(listen(&gateway(&path)).unwrap());
+        assert!(path.exists());
+        listen(&gateway(&path)).unwrap();
+
+        let precious = directory.path().join("precious");
+        fs::write(&precious, "kept").unwrap();
+        let refused = listen(&gateway(&precious)).unwrap_err();
+        assert!(refused.to_string().contains("is no socket"), "{refused}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "kept");
+    }
 }
