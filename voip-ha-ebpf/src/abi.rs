@@ -8,7 +8,7 @@
 use core::mem::{align_of, size_of};
 
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;
@@ -62,16 +62,29 @@ impl Slot {
 /// may still send to clients.
 ///
 /// One aligned 64-bit word, so that a flip is one store and no packet sees half of it. Bits 0 to 15 hold the active
-/// slot plus one, bits 16 to 31 the draining slot plus one (zero means none), bits 32 to 63 the epoch: how many times
-/// the word was written.
+/// slot plus one, bits 16 to 31 the draining slot plus one (zero means none), bits 32 to 62 the epoch: how many times
+/// the word was written. Bit 63 is the controller's memory: the active server is an operator's choice.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SteeringWord(pub u64);
 
+const HELD: u64 = 1 << 63;
+const EPOCH_MASK: u32 = u32::MAX >> 1;
+
 impl SteeringWord {
     /// Packs a word.
     pub const fn new(active: Option<Slot>, draining: Option<Slot>, epoch: u32) -> Self {
-        Self(pack(active) | pack(draining) << 16 | (epoch as u64) << 32)
+        Self(pack(active) | pack(draining) << 16 | ((epoch & EPOCH_MASK) as u64) << 32)
+    }
+
+    /// The same word, with or without the note that the active server is an operator's choice.
+    pub const fn with_hold(self, held: bool) -> Self {
+        Self(self.0 & !HELD | if held { HELD } else { 0 })
+    }
+
+    /// Whether the active server is an operator's choice.
+    pub const fn is_held(self) -> bool {
+        self.0 & HELD != 0
     }
 
     /// The slot that new packets go to.
@@ -86,9 +99,9 @@ impl SteeringWord {
         unpack(self.0 >> 16)
     }
 
-    /// How many times the word was written since the map was made.
+    /// How many times the word was written since the map was made, modulo 2³¹.
     pub const fn epoch(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0 >> 32) as u32 & EPOCH_MASK
     }
 
     /// Whether `server` may send to clients: it is active or draining. Everybody else is fenced.
@@ -166,6 +179,8 @@ pub struct ServerEntry {
     pub address: Address,
     /// Index of the device towards the server, key of the map `DEVICES`; 0 while no next hop is known.
     pub ifindex: u32,
+    /// Most bytes of an IP packet that the device takes.
+    pub mtu: u32,
     /// Ethernet address of the next hop towards the server.
     pub next_hop: Mac,
     /// Ethernet address of that device.
@@ -286,6 +301,8 @@ named_enum! {
         /// Passed: from a server to another server's own address. What servers tell each other is not for clients, so it is
         /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
+        /// Dropped: larger than the MTU of the device towards the server.
+        TooLarge = "too-large",
     }
 }
 
@@ -311,7 +328,7 @@ const _: () = {
     assert!(size_of::<SteeringWord>() == 8 && align_of::<SteeringWord>() == 8);
     assert!(size_of::<Ports>() == 12);
     assert!(size_of::<ServiceEntry>() == 16);
-    assert!(size_of::<ServerEntry>() == 20);
+    assert!(size_of::<ServerEntry>() == 24);
     assert!(size_of::<OriginEntry>() == 24);
     assert!(size_of::<Counter>() == 16);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
@@ -327,7 +344,7 @@ mod pod {
     unsafe impl aya::Pod for SteeringWord {}
     // SAFETY: repr(C) integers without padding: 4 + 12 bytes.
     unsafe impl aya::Pod for ServiceEntry {}
-    // SAFETY: repr(C) integers without padding: 4 + 4 + 6 + 6 bytes.
+    // SAFETY: repr(C) integers without padding: 4 + 4 + 4 + 6 + 6 bytes.
     unsafe impl aya::Pod for ServerEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 4 + 4 + 12 bytes.
     unsafe impl aya::Pod for OriginEntry {}
@@ -344,8 +361,11 @@ mod tests {
     fn a_steering_word_gives_back_what_was_packed() {
         for active in [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))] {
             for draining in [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))] {
-                let word = SteeringWord::new(active, draining, u32::MAX);
-                assert_eq!((word.active(), word.draining(), word.epoch()), (active, draining, u32::MAX));
+                for held in [false, true] {
+                    let word = SteeringWord::new(active, draining, u32::MAX).with_hold(held);
+                    assert_eq!((word.active(), word.draining(), word.is_held()), (active, draining, held));
+                    assert_eq!(word.epoch(), u32::MAX >> 1);
+                }
             }
         }
     }

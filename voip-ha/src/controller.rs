@@ -110,13 +110,15 @@ impl<D: Datapath> Controller<D> {
     pub fn new(config: Config, mut datapath: D, adopted: bool) -> Result<Self> {
         let now = Instant::now();
         let services = (0..config.services.len()).map(crate::ids::ServiceId);
-        let found: Vec<_> = services.map(|service| datapath.steering(service).active).collect();
+        let found: Vec<_> = services.map(|service| datapath.steering(service)).collect();
         let (engine, words) = Engine::new(&config, &found, now);
         for (service, steering) in words {
             datapath.steer(service, steering)?;
         }
         let probers = Probers::new(&config, now).context("cannot make an epoll instance for the probes")?;
-        let ways = vec![Way::default(); config.servers().count()];
+        // What an earlier controller wrote counts until the network says otherwise, which also names the interface.
+        let known = |server| datapath.next_hop(server).map(|hop| (hop, String::new()));
+        let ways = config.servers().map(|(server, ..)| Way { known: known(server), missing: None }).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
         Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0, stall_told: None })

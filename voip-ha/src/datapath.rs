@@ -31,6 +31,8 @@ pub struct Steering {
     pub active: Option<ServerId>,
     /// A server that is no longer active, but may still send to clients.
     pub draining: Option<ServerId>,
+    /// Whether the active server is an operator's choice. Nothing to the kernel: a memory for the next controller.
+    pub held: bool,
 }
 
 /// The way from the gateway to a server: what the kernel needs to address a frame.
@@ -38,6 +40,8 @@ pub struct Steering {
 pub struct NextHop {
     /// Index of the device that frames to the server leave by.
     pub ifindex: u32,
+    /// Most bytes of an IP packet that this device takes.
+    pub mtu: u32,
     /// Ethernet address of that device.
     pub source: Mac,
     /// Ethernet address of the server, or of the router on the way to it.
@@ -47,7 +51,7 @@ pub struct NextHop {
 impl NextHop {
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let hop = Self { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop };
+        let hop = Self { ifindex: entry.ifindex, mtu: entry.mtu, source: entry.source, destination: entry.next_hop };
         (hop.ifindex != 0).then_some(hop)
     }
 }

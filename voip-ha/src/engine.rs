@@ -97,9 +97,10 @@ pub struct Wish {
 }
 
 impl Engine {
-    /// Starts with the active servers that the kernel's words name (`found`, by [`ServiceId`]), or with the masters.
+    /// Starts with the active servers that the kernel's words name (`found`, by [`ServiceId`]), or with the masters. An
+    /// operator's choice stays one.
     /// Returns the words that have to be written.
-    pub fn new(config: &Config, found: &[Option<ServerId>], now: Instant) -> (Self, Vec<(ServiceId, Steering)>) {
+    pub fn new(config: &Config, found: &[Steering], now: Instant) -> (Self, Vec<(ServiceId, Steering)>) {
         let servers = config
             .servers()
             .map(|(_, service, server)| ServerState {
@@ -123,11 +124,11 @@ impl Engine {
                 decision: Decision::new(
                     config.policy.failback,
                     settle(service),
-                    found.map_or(Rank(0), |id| Rank(id.0 - first)),
-                    false,
+                    found.active.map_or(Rank(0), |id| Rank(id.0 - first)),
+                    found.held,
                 ),
                 since: now,
-                cause: if found.is_some() { Cause::Adopted } else { Cause::Start },
+                cause: if found.active.is_some() { Cause::Adopted } else { Cause::Start },
                 outage: false,
                 draining: None,
             };
@@ -217,16 +218,21 @@ impl Engine {
     pub fn wish(&mut self, wish: &Wish, now: Instant) -> Result<Vec<Output>, Refusal> {
         let standings = self.standings(wish.service);
         let rank = wish.server.map(|server| self.rank(server));
+        let before = self.steering(wish.service);
         let flip = self.services[wish.service.0].decision.choose(rank, &standings, now)?;
+        let told = Happening::Choice {
+            service: self.services[wish.service.0].name.clone(),
+            server: wish.server.map(|server| self.servers[server.0].name.clone()),
+            reason: wish.reason.clone(),
+        };
         let mut outputs = Vec::new();
         if let Some(flip) = flip {
             outputs.push(self.flipped(wish.service, flip, None, wish.reason.clone(), now));
         }
-        outputs.push(Output::Tell(Happening::Choice {
-            service: self.services[wish.service.0].name.clone(),
-            server: wish.server.map(|server| self.servers[server.0].name.clone()),
-            reason: wish.reason.clone(),
-        }));
+        let after = self.steering(wish.service);
+        // Without a flip the word may still have to remember, or forget, that the server was chosen.
+        let only_the_hold = flip.is_none() && after != before;
+        outputs.push(if only_the_hold { Output::Steer(wish.service, after, told) } else { Output::Tell(told) });
         outputs.extend(self.outage_change(wish.service));
         Ok(outputs)
     }
@@ -234,7 +240,8 @@ impl Engine {
     /// What the kernel's word of a service has to say.
     pub fn steering(&self, service: ServiceId) -> Steering {
         let state = &self.services[service.0];
-        Steering { active: Some(state.active()), draining: state.draining.map(|(server, _)| server) }
+        let draining = state.draining.map(|(server, _)| server);
+        Steering { active: Some(state.active()), draining, held: state.is_held() }
     }
 
     /// The services, by [`ServiceId`].

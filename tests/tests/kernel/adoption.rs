@@ -12,7 +12,7 @@ use voip_ha_ebpf::abi::{Address, OriginEntry, ServerEntry, ServerNumber, Slot};
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, OTHER_VIP, PHONE, SIDE, VIP, mac},
+    net::{self, BACK, FRONT, MTU, OTHER_VIP, PHONE, SIDE, VIP, mac},
     rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, config, next_hop, with_lock},
 };
 
@@ -139,7 +139,7 @@ fn servers_that_stay_keep_their_numbers_and_a_newcomer_starts_from_zero() -> Res
         let expected = tally.into_iter().filter(|(place, _)| place.0 != Some(master)).collect();
         ensure!(rig.tally()? == expected, "{:?}, not {expected:?}", rig.tally()?);
         // Services have changed places.
-        let expected = Steering { active: Some(rig.server("newcomer")?), draining: None };
+        let expected = Steering { active: Some(rig.server("newcomer")?), ..Steering::default() };
         ensure!(rig.datapath.steering(ServiceId(1)) == expected, "the first server takes the place of one that left");
         ensure!(rig.datapath.steering(ServiceId(0)).active == Some(rig.server("one")?), "`one` is still active");
         ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-next-hop", "to whom?");
@@ -156,7 +156,8 @@ fn a_newcomer_is_not_written_over_the_entry_that_packets_look_at() -> Result<()>
         let mut rig = Rig::ready()?;
         let master = rig.server("master")?;
         // Once more, so that the entry in use is in the bank that an unused number would begin with.
-        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, source: mac(BACK), destination: [2; 6] })?;
+        rig.datapath
+            .set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6] })?;
         let slot = rig.datapath.tables().word(0)?.active().context("nobody is active")?;
         let entry = rig.datapath.tables().slot(slot)?;
         let rig = rig.restarted(CHANGED)?;
@@ -222,7 +223,7 @@ fn a_server_that_moves_to_another_service_is_active_in_neither() -> Result<()> {
         );
         let mut rig = rig.restarted(&moved)?;
         ensure!(rig.number("two")? == number, "another number");
-        let expected = Steering { active: Some(rig.server("one")?), draining: None };
+        let expected = Steering { active: Some(rig.server("one")?), ..Steering::default() };
         ensure!(rig.datapath.steering(TRUNK) == expected, "{:?}", rig.datapath.steering(TRUNK));
         ensure!(rig.datapath.steering(PBX).active == Some(rig.server("master")?), "{:?}", rig.datapath.steering(PBX));
         let from_two = datagram(([10, 0, 0, 6], 5060), (PHONE, 4000));
@@ -240,7 +241,8 @@ fn a_server_that_left_and_came_back_starts_from_zero() -> Result<()> {
         let mut rig = Rig::ready()?;
         let master = rig.server("master")?;
         // Written twice, so that both of its slots hold a way to it.
-        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, source: mac(BACK), destination: [2; 6] })?;
+        rig.datapath
+            .set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6] })?;
         target(&mut rig, VIP)?;
         let without = SERVICES.replace("{ name = 'master', address = '10.0.0.2' },", "");
         let mut rig = rig.restarted(&without)?.restarted(SERVICES)?;
@@ -273,7 +275,7 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
         ensure!(word(&tables)?.active() == Some(fresh), "the word names the old bank, which is no longer kept up");
         ensure!(target(&mut rig, VIP)? == entry.next_hop, "the old way is still in use");
         let (master, destination) = (rig.server("master")?, [2, 8, 8, 8, 8, 8]);
-        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, source: mac(BACK), destination })?;
+        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination })?;
         ensure!(target(&mut rig, VIP)? == destination, "the new way is not used");
         ensure!(word(&tables)?.active() == Some(fresh.other_bank()), "an entry in use was written over");
         Ok(())

@@ -17,7 +17,7 @@ use voip_ha_ebpf::abi::{Address, Mac};
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, PHONE, VIP, mac},
+    net::{self, BACK, FRONT, MTU, PHONE, VIP, mac},
     rig::{Act, PBX, PinDir, Rig, SOON, context, run, with_rig},
 };
 
@@ -74,9 +74,9 @@ fn write_all_the_time(rig: &mut Rig, runs: &AtomicU64, stop: &AtomicBool) -> Res
     let servers = [rig.server("master")?, rig.server("cloud")?];
     for flip in 0..FLIPS {
         let active = servers[flip % 2];
-        rig.datapath.steer(PBX, Steering { active: Some(active), draining: None })?;
+        rig.datapath.steer(PBX, Steering { active: Some(active), ..Steering::default() })?;
         let destination = hop_of(flip % 2, (flip / 2 % 256) as u8);
-        rig.datapath.set_next_hop(active, NextHop { ifindex: BACK, source: mac(BACK), destination })?;
+        rig.datapath.set_next_hop(active, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination })?;
         // A slot is written again only when no packet can still be reading it; elsewhere netlink's pace sees to that.
         let seen = runs.load(Ordering::Relaxed);
         while runs.load(Ordering::Relaxed) < seen + 2 && !stop.load(Ordering::Relaxed) {
@@ -103,7 +103,7 @@ fn no_packet_sees_half_of_a_flip_or_of_a_next_hop() -> Result<()> {
         let (stop, runs) = (AtomicBool::new(false), AtomicU64::new(0));
         // Both start with an address of this kind.
         for (number, name) in ["master", "cloud"].into_iter().enumerate() {
-            let hop = NextHop { ifindex: BACK, source: mac(BACK), destination: hop_of(number, 0) };
+            let hop = NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: hop_of(number, 0) };
             let server = rig.server(name)?;
             rig.datapath.set_next_hop(server, hop)?;
         }

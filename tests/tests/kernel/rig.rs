@@ -128,7 +128,7 @@ pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
         "two" => (BACK, [2, 0, 10, 0, 0, 6]),
         _ => return None,
     };
-    Some(NextHop { ifindex, source: net::mac(ifindex), destination })
+    Some(NextHop { ifindex, mtu: net::MTU, source: net::mac(ifindex), destination })
 }
 
 impl Rig {
@@ -190,7 +190,7 @@ impl Rig {
 
     pub(crate) fn steer(&mut self, service: ServiceId, active: Option<&str>, draining: Option<&str>) -> Result<()> {
         let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
-        let steering = Steering { active: id(active)?, draining: id(draining)? };
+        let steering = Steering { active: id(active)?, draining: id(draining)?, held: false };
         self.datapath.steer(service, steering)?;
         ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
         Ok(())

@@ -126,31 +126,31 @@ impl KernelDatapath {
         self.tables.origins.insert(address, entry, 0).context("cannot write ORIGINS")
     }
 
-    fn store(&self, service: ServiceId, active: Option<Slot>, draining: Option<Slot>) {
+    fn store(&self, service: ServiceId, active: Option<Slot>, draining: Option<Slot>, held: bool) {
         let index = self.places.services[service.0];
         let epoch = self.words.load(index).epoch().wrapping_add(1);
-        self.words.store(index, SteeringWord::new(active, draining, epoch));
+        self.words.store(index, SteeringWord::new(active, draining, epoch).with_hold(held));
     }
 }
 
 impl Datapath for KernelDatapath {
     fn steer(&mut self, service: ServiceId, steering: Steering) -> Result<()> {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
-        self.store(service, slot(steering.active), slot(steering.draining));
+        self.store(service, slot(steering.active), slot(steering.draining), steering.held);
         Ok(())
     }
 
     fn steering(&self, service: ServiceId) -> Steering {
         let word = self.words.load(self.places.services[service.0]);
         let server = |slot| self.places.server_in(service, slot);
-        Steering { active: server(word.active()), draining: server(word.draining()) }
+        Steering { active: server(word.active()), draining: server(word.draining()), held: word.is_held() }
     }
 
     fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()> {
         let Place { service, slot } = self.places.servers[server.0];
         let old = self.tables.slot(slot)?;
-        let new =
-            ServerEntry { address: old.address, ifindex: hop.ifindex, next_hop: hop.destination, source: hop.source };
+        let NextHop { ifindex, mtu, source, destination } = hop;
+        let new = ServerEntry { address: old.address, ifindex, mtu, next_hop: destination, source };
         if new == old {
             return Ok(());
         }
@@ -162,7 +162,7 @@ impl Datapath for KernelDatapath {
         let word = self.words.load(self.places.services[service.0]);
         let moved = |named: Option<Slot>| named.map(|named| if named == slot { fresh } else { named });
         if word.active() == Some(slot) || word.draining() == Some(slot) {
-            self.store(service, moved(word.active()), moved(word.draining()));
+            self.store(service, moved(word.active()), moved(word.draining()), word.is_held());
         }
         Ok(())
     }

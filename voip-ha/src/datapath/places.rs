@@ -75,7 +75,9 @@ impl Places {
             let active = present(service, word.active()).or_else(|| word.active().and_then(|_| first()));
             let draining = present(service, word.draining()).filter(|slot| Some(*slot) != active);
             if (active, draining) != (word.active(), word.draining()) {
-                words.store(word_index, SteeringWord::new(active, draining, word.epoch().wrapping_add(1)));
+                let held = word.is_held() && active.map(Slot::server) == word.active().map(Slot::server);
+                let fresh = SteeringWord::new(active, draining, word.epoch().wrapping_add(1));
+                words.store(word_index, fresh.with_hold(held));
             }
         }
     }

@@ -29,7 +29,7 @@ fn config(failback: &str) -> Config {
 
 /// An engine in which everybody is up.
 fn engine(failback: &str, now: Instant) -> Engine {
-    let (mut engine, _) = Engine::new(&config(failback), &[None, None], now);
+    let (mut engine, _) = Engine::new(&config(failback), &[Steering::default(), Steering::default()], now);
     for server in (0..4).map(ServerId) {
         engine.observe(server, ANSWER, now);
     }
@@ -37,7 +37,7 @@ fn engine(failback: &str, now: Instant) -> Engine {
 }
 
 fn steering(active: ServerId, draining: Option<ServerId>) -> Steering {
-    Steering { active: Some(active), draining }
+    Steering { active: Some(active), draining, held: false }
 }
 
 fn steered(outputs: &[Output]) -> Vec<(ServiceId, Steering)> {
@@ -82,10 +82,11 @@ fn a_planned_switch_lets_the_old_server_end_what_it_began_and_then_fences_it() {
     let now = Instant::now();
     let mut engine = engine("failback = 'manual'", now);
     let outputs = engine.wish(&wish(Some(CLOUD)), now).unwrap();
-    assert_eq!(steered(&outputs), [(SERVICE, steering(CLOUD, Some(MASTER)))]);
+    assert_eq!(steered(&outputs), [(SERVICE, Steering { held: true, ..steering(CLOUD, Some(MASTER)) })]);
     assert_eq!(engine.next_deadline(), Some(now + GRACE));
     assert_eq!(engine.tick(now + GRACE - Duration::from_millis(1)), []);
-    assert_eq!(steered(&engine.tick(now + GRACE)), [(SERVICE, steering(CLOUD, None))]);
+    let fenced = Steering { held: true, ..steering(CLOUD, None) };
+    assert_eq!(steered(&engine.tick(now + GRACE)), [(SERVICE, fenced)]);
     assert_eq!(engine.next_deadline(), None);
 }
 
@@ -119,11 +120,28 @@ fn when_nobody_is_up_nothing_changes_and_the_outage_is_told_once() {
 #[test]
 fn an_adopted_server_stays_active_until_something_is_heard() {
     let now = Instant::now();
-    let (mut engine, words) = Engine::new(&config("failback = 'manual'"), &[Some(CLOUD), None], now);
+    let (mut engine, words) =
+        Engine::new(&config("failback = 'manual'"), &[steering(CLOUD, None), Steering::default()], now);
     assert_eq!(words, [(SERVICE, steering(CLOUD, None)), (ServiceId(1), steering(ServerId(2), None))]);
     assert_eq!(engine.services()[0].cause, Cause::Adopted);
     assert_eq!(steered(&engine.observe(MASTER, ANSWER, now)), []);
     assert_eq!(steered(&engine.tick(now + HOLD_DOWN)), []);
+}
+
+#[test]
+fn an_operators_choice_is_remembered_in_the_word_and_survives_the_controller() {
+    let now = Instant::now();
+    let mut first = engine("failback = 'auto', hold_down_s = 60", now);
+    let held = Steering { held: true, ..steering(MASTER, None) };
+    assert_eq!(steered(&first.wish(&wish(Some(MASTER)), now).unwrap()), [(SERVICE, held)], "it was active already");
+    assert_eq!(steered(&first.wish(&wish(None), now).unwrap()), [(SERVICE, steering(MASTER, None))]);
+
+    let found = Steering { held: true, ..steering(CLOUD, None) };
+    let config = config("failback = 'auto', hold_down_s = 60");
+    let (mut second, words) = Engine::new(&config, &[found, Steering::default()], now);
+    assert_eq!(words[0], (SERVICE, found));
+    second.observe(MASTER, ANSWER, now);
+    assert_eq!(steered(&second.tick(now + HOLD_DOWN * 2)), []);
 }
 
 #[test]
