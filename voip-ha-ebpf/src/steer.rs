@@ -4,7 +4,7 @@
 //! maps.
 //!
 //! ```text
-//!                       to a VIP ──► service port? ──► active server ──► its next hop ──► redirect
+//!                       to a VIP ──► service port? ──► active server ──► its next hop ──► fits? ──► redirect
 //! frame ──► IPv4? ──┤
 //!                       from a server ──► to no server? ──► service port? ──► route ──► may send?
 //!                                                                              ──► redirect (or by the stack)
@@ -160,6 +160,10 @@ fn towards_server(network: &Network, datagram: &Datagram, service: &ServiceEntry
     };
     if network.ttl <= 1 {
         return Verdict { server, class, action: Action::Drop(Outcome::TtlExpired) };
+    }
+    // The device would drop it as well, but after it has been counted as redirected.
+    if u32::from(network.total_length) > entry.mtu {
+        return Verdict { server, class, action: Action::Drop(Outcome::TooLarge) };
     }
     // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
     let source = if network.source == entry.address { network.destination } else { network.source };

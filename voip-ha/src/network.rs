@@ -27,6 +27,8 @@ pub struct Interface {
     pub name: String,
     /// Ethernet address.
     pub mac: Mac,
+    /// Most bytes of an IP packet that it takes.
+    pub mtu: u32,
     /// Whether it is up and has a carrier.
     pub carrier: bool,
     /// The XDP program on it: how it runs, and its id.
@@ -148,17 +150,19 @@ fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), Mac)> 
 ///
 /// It is no Ethernet interface.
 pub fn read_interface(message: &LinkMessage) -> Result<Interface> {
-    let (mut name, mut mac, mut xdp) = (String::new(), None, None);
+    let (mut name, mut mac, mut mtu, mut xdp) = (String::new(), None, None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name.clone_from(text),
             LinkAttribute::Address(bytes) => mac = Mac::try_from(bytes.as_slice()).ok(),
+            LinkAttribute::Mtu(bytes) => mtu = Some(*bytes),
             LinkAttribute::Xdp(facts) => xdp = read_xdp(facts),
             _ => {}
         }
     }
     let mac = mac.with_context(|| format!("{name} has no Ethernet address"))?;
-    Ok(Interface { index: message.header.index, name, mac, carrier: has_carrier(message), xdp })
+    let mtu = mtu.with_context(|| format!("{name} has no MTU"))?;
+    Ok(Interface { index: message.header.index, name, mac, mtu, carrier: has_carrier(message), xdp })
 }
 
 fn read_xdp(facts: &[LinkXdp]) -> Option<(XdpMode, u32)> {

@@ -145,7 +145,7 @@ impl ServicePlan {
 
 /// A next hop as people read it.
 pub fn hop_text(hop: &NextHop) -> String {
-    format!("{} by interface {}", mac_text(hop.destination), hop.ifindex)
+    format!("{} by interface {}, MTU {}", mac_text(hop.destination), hop.ifindex, hop.mtu)
 }
 
 fn difference(subject: &str, wanted: &str, found: &str) -> Difference {

@@ -43,7 +43,8 @@ const SIDE_PHONE_MAC: Mac = [2, 0, 198, 51, 101, 7];
 /// The router on the way to the cloud.
 pub(crate) const CLOUD_ROUTER: Mac = [2, 0, 10, 0, 0, 254];
 
-const MTU: u16 = 1500;
+/// Of all devices.
+pub(crate) const MTU: u32 = 1500;
 
 const LINKS: &str = "
     link add name front index 11 address 02:00:00:00:00:0b type veth peer name phones
@@ -112,7 +113,7 @@ pub(crate) fn mac(ifindex: u32) -> Mac {
 
 /// What this network's routing table answers, for every destination there is.
 pub(crate) fn route(query: &RouteQuery) -> Route {
-    let fits = query.total_length <= MTU;
+    let fits = u32::from(query.total_length) <= MTU;
     let hop = |ifindex, destination| Route::Hop(Hop { ifindex, source: mac(ifindex), destination });
     let route = match query.destination {
         PHONE => hop(FRONT, PHONE_MAC),

@@ -9,7 +9,7 @@ use voip_ha_ebpf::abi::{Address, Outcome};
 
 use super::{
     frame::{Datagram, datagram, datagram_with, ip_header, patched},
-    net::{BACK, FAR_PHONE, FRONT, GATEWAY, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
+    net::{BACK, FAR_PHONE, FRONT, GATEWAY, MTU, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
     rig::{Act, PBX, Rig, with_rig},
 };
 
@@ -53,6 +53,8 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         |from, to| datagram_with(Ipv4Header { more_fragments: true, ..ip_header(from, to) }, (SIP, SIP), b"");
     let later_fragment = patched(reply(CLOUD, SIP, PHONE), 20, &[0, 185]);
     let large = datagram_with(ip_header(MASTER, PHONE), (SIP, 1), &[b'.'; 1600]);
+    let sized =
+        |length: u32| datagram_with(ip_header(PHONE, VIP), (PHONE_PORT, SIP), &vec![b'.'; length as usize - 28]);
     let cases: Vec<(u32, Vec<u8>, Expected)> = vec![
         (FRONT, request(SIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
         (FRONT, request(RTP), (Act::Redirect, Some("master"), "rtp", O::ToServer)),
@@ -82,6 +84,8 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (BACK, reply(MASTER, SIP, REFUSED[0]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[1]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[2]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
+        (FRONT, sized(MTU), (Act::Redirect, Some("master"), "sip", O::ToServer)),
+        (FRONT, sized(MTU + 1), (Act::Drop, Some("master"), "sip", O::TooLarge)),
         (BACK, reply(MASTER, SIP, CLOUD), (Act::Pass, Some("master"), "other", O::BetweenServers)),
         (BACK, reply(CLOUD, SIP, MASTER), (Act::Pass, Some("cloud"), "other", O::BetweenServers)),
     ];
@@ -164,7 +168,7 @@ fn a_new_next_hop_is_used_by_the_very_next_packet_and_leaves_the_others_alone() 
     with_rig(|rig| {
         rig.steer(PBX, Some("master"), Some("cloud"))?;
         for last in 1..=5 {
-            let hop = NextHop { ifindex: BACK, source: mac(BACK), destination: [2, 9, 9, 9, 9, last] };
+            let hop = NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2, 9, 9, 9, 9, last] };
             let (master, before) = (rig.server("master")?, rig.datapath.steering(PBX));
             rig.datapath.set_next_hop(master, hop)?;
             ensure!(rig.datapath.steering(PBX) == before, "a next hop is no decision");
@@ -182,7 +186,7 @@ fn a_server_that_had_no_next_hop_gets_packets_as_soon_as_it_has_one() -> Result<
     with_rig(|rig| {
         rig.steer(PBX, Some("lost"), None)?;
         expect(rig, FRONT, &request(SIP), (Act::Drop, Some("lost"), "sip", Outcome::NoNextHop))?;
-        let hop = NextHop { ifindex: BACK, source: mac(BACK), destination: [2, 0, 10, 0, 0, 4] };
+        let hop = NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2, 0, 10, 0, 0, 4] };
         let lost = rig.server("lost")?;
         rig.datapath.set_next_hop(lost, hop)?;
         let sent = expect(rig, FRONT, &request(SIP), (Act::Redirect, Some("lost"), "sip", Outcome::ToServer))?;

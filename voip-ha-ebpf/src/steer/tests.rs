@@ -32,6 +32,8 @@ const NUMBER_OF_BACKUP: ServerNumber = ServerNumber(1);
 const TO_MASTER: Hop = Hop { ifindex: 3, source: [2, 0, 0, 0, 3, 1], destination: [2, 0, 0, 0, 3, 2] };
 const TO_PHONE: Hop = Hop { ifindex: 2, source: [2, 0, 0, 0, 2, 1], destination: [2, 0, 0, 0, 2, 7] };
 
+/// Of the device towards the master.
+const MTU: u16 = 1400;
 const UDP_OFFSET: usize = ETHERNET_LEN + 20;
 
 /// The tables as plain maps.
@@ -71,6 +73,7 @@ impl World {
         let master = ServerEntry {
             address: MASTER,
             ifindex: TO_MASTER.ifindex,
+            mtu: u32::from(MTU),
             next_hop: TO_MASTER.destination,
             source: TO_MASTER.source,
         };
@@ -185,6 +188,7 @@ fn cases() -> Vec<Case> {
     tagged.ipv4(PHONE, VIP, 64).udp(PHONE_PORT, SIP).write(&mut vlan, b"").unwrap();
     let to_server = Rewrite { source: PHONE, destination: MASTER, udp: UDP_OFFSET };
     let to_client = |client| Rewrite { source: VIP, destination: client, udp: UDP_OFFSET };
+    let sized = |length: u16| datagram_with(ip(PHONE, VIP), (PHONE_PORT, SIP), &vec![b'.'; usize::from(length) - 28]);
     let (world, nobody) = (World::new, || World::steered(None, None));
     let (master, backup) = (Some(NUMBER_OF_MASTER), Some(NUMBER_OF_BACKUP));
     vec![
@@ -213,6 +217,8 @@ fn cases() -> Vec<Case> {
         (world(), from(BACKUP, RTP, PHONE), backup, Rtp, Action::Drop(O::Fenced)),
         (nobody(), from(MASTER, SIP, PHONE), master, Sip, Action::Drop(O::Fenced)),
         (world(), from(MASTER, SIP, BANNED), master, Sip, Action::Drop(O::Unroutable)),
+        (world(), sized(MTU), master, Sip, Action::ToServer(to_server, TO_MASTER)),
+        (world(), sized(MTU + 1), master, Sip, Action::Drop(O::TooLarge)),
         (world(), from(MASTER, SIP, BACKUP), master, Other, Action::Pass(O::BetweenServers)),
     ]
 }

@@ -88,7 +88,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(5);
 
     fn back() -> Interface {
-        Interface { index: 7, name: "back".to_owned(), mac: [2, 0, 0, 0, 0, 1], carrier: true, xdp: None }
+        Interface { index: 7, name: "back".to_owned(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, carrier: true, xdp: None }
     }
 
     fn watcher(lost: bool) -> (Watcher, UnboundedReceiver<News>) {
@@ -100,7 +100,11 @@ mod tests {
         let mut link = LinkMessage::default();
         link.header.index = back().index;
         link.header.flags = LinkFlags::Up;
-        link.attributes = vec![LinkAttribute::IfName(back().name), LinkAttribute::Address(back().mac.to_vec())];
+        link.attributes = vec![
+            LinkAttribute::IfName(back().name),
+            LinkAttribute::Address(back().mac.to_vec()),
+            LinkAttribute::Mtu(back().mtu),
+        ];
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))
     }
 

@@ -42,6 +42,7 @@ struct Watched {
     index: u32,
     name: String,
     mac: Mac,
+    mtu: u32,
     /// As it was told last.
     carrier: bool,
     lost: bool,
@@ -72,10 +73,11 @@ impl View {
 
     pub(super) fn new(interfaces: Vec<Interface>, servers: impl Iterator<Item = (ServerId, Ipv4Addr)>) -> Self {
         // As if there had been a carrier: that there is none is news.
-        let watched = |Interface { index, name, mac, .. }| Watched {
+        let watched = |Interface { index, name, mac, mtu, .. }| Watched {
             index,
             name,
             mac,
+            mtu,
             carrier: true,
             lost: false,
             notified: false,
@@ -155,7 +157,7 @@ impl View {
             news.push(News::Carrier { interface: watched.name.clone(), up, servers });
         }
         match link {
-            Some(link) => watched.mac = link.mac,
+            Some(link) => (watched.mac, watched.mtu) = (link.mac, link.mtu),
             None => {
                 watched.lost = true;
                 news.push(News::InterfaceLost { interface: watched.name.clone() });
@@ -170,7 +172,7 @@ impl View {
             Ok(way) => way,
             Err(why) => return no_way(why.clone()),
         };
-        let Some(Watched { index, name, mac, .. }) =
+        let Some(Watched { index, name, mac, mtu, .. }) =
             self.interfaces.iter().find(|watched| watched.index == way.ifindex && !watched.lost)
         else {
             let name = reading.strangers.get(&way.ifindex).map_or("an interface that is gone", String::as_str);
@@ -178,7 +180,7 @@ impl View {
         };
         match reading.neighbours.get(&(*index, way.neighbour)) {
             Some(&destination) => {
-                let hop = NextHop { ifindex: *index, source: *mac, destination };
+                let hop = NextHop { ifindex: *index, mtu: *mtu, source: *mac, destination };
                 News::Way { server, hop, interface: name.clone() }
             }
             None => no_way(format!("{} does not answer ARP on {name}", way.neighbour)),

@@ -16,7 +16,7 @@ const OWN: Mac = [2, 0, 0, 0, 0, 1];
 const OTHERS: Mac = [2, 0, 0, 0, 0, 2];
 
 fn back() -> Interface {
-    Interface { index: BACK, name: "back".to_owned(), mac: OWN, carrier: true, xdp: None }
+    Interface { index: BACK, name: "back".to_owned(), mac: OWN, mtu: 1500, carrier: true, xdp: None }
 }
 
 /// The master is on the link, the cloud behind a router on the same link.
@@ -39,8 +39,11 @@ fn link(interface: &Interface) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = interface.index;
     message.header.flags = if interface.carrier { LinkFlags::Up | LinkFlags::LowerUp } else { LinkFlags::Up };
-    message.attributes =
-        vec![LinkAttribute::IfName(interface.name.clone()), LinkAttribute::Address(interface.mac.to_vec())];
+    message.attributes = vec![
+        LinkAttribute::IfName(interface.name.clone()),
+        LinkAttribute::Address(interface.mac.to_vec()),
+        LinkAttribute::Mtu(interface.mtu),
+    ];
     message
 }
 
@@ -67,7 +70,7 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop = NextHop { ifindex: BACK, source, destination: OTHERS };
+    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS };
     News::Way { server: ServerId(server), hop, interface: "back".to_owned() }
 }
 
@@ -98,6 +101,17 @@ fn a_changed_address_of_the_own_interface_changes_the_way_of_every_server_behind
     let changed = Interface { mac: [2, 0, 0, 0, 0, 9], ..back() };
     assert_eq!(view.take(&is_now(&changed)), (vec![], Need::Ways));
     assert_eq!(view.found(&reading()), [way(0, changed.mac), way(1, changed.mac)]);
+}
+
+#[test]
+fn a_changed_mtu_of_the_own_interface_changes_the_way_of_every_server_behind_it() {
+    let mut view = view();
+    assert_eq!(view.take(&is_now(&Interface { mtu: 1400, ..back() })), (vec![], Need::Ways));
+    let mtus = view.found(&reading()).into_iter().map(|news| match news {
+        News::Way { hop, .. } => hop.mtu,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(mtus.collect::<Vec<_>>(), [1400, 1400]);
 }
 
 #[test]
