@@ -15,7 +15,7 @@ use super::{
     rig::{Act, PBX, Ran, Rig, TRUNK, Tally, next_hop, with_rig},
 };
 
-const FRAMES: usize = 60_000;
+const FRAMES: usize = 40_000;
 /// Frames from one change of the active servers to the next, when the counters are compared too.
 const BATCH: usize = 80;
 

@@ -4,6 +4,7 @@ use std::{
     mem,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,7 +22,9 @@ use super::{
     rig::{Act, PBX, PinDir, Rig, SOON, context, run, with_rig},
 };
 
-const FLIPS: usize = 40_000;
+/// As many flips as fit into this time, and never fewer than these.
+const FLIPPING: Duration = Duration::from_secs(2);
+const FEWEST_FLIPS: usize = 500;
 
 /// Packets and bytes that an interface has received.
 fn received(interface: &str) -> Result<(u64, u64)> {
@@ -72,7 +75,11 @@ fn a_redirected_frame_leaves_by_the_device_of_its_next_hop() -> Result<()> {
 /// Flips, and gives the active server another next hop after each flip.
 fn write_all_the_time(rig: &mut Rig, runs: &AtomicU64, stop: &AtomicBool) -> Result<()> {
     let servers = [rig.server("master")?, rig.server("cloud")?];
-    for flip in 0..FLIPS {
+    let end = Instant::now() + FLIPPING;
+    for flip in 0.. {
+        if stop.load(Ordering::Relaxed) || flip >= FEWEST_FLIPS && Instant::now() > end {
+            break;
+        }
         let active = servers[flip % 2];
         rig.datapath.steer(PBX, Steering { active: Some(active), ..Steering::default() })?;
         let destination = hop_of(flip % 2, (flip / 2 % 256) as u8);
