@@ -54,6 +54,8 @@ pub enum Order {
 struct Way {
     known: Option<(NextHop, String)>,
     missing: Option<String>,
+    /// The interface of the known way is gone: packets cannot reach the server, whatever way probes find.
+    cut: bool,
 }
 
 impl Way {
@@ -118,7 +120,7 @@ impl<D: Datapath> Controller<D> {
         let probers = Probers::new(&config, now).context("cannot make an epoll instance for the probes")?;
         // What an earlier controller wrote counts until the network says otherwise, which also names the interface.
         let known = |server| datapath.next_hop(server).map(|hop| (hop, String::new()));
-        let ways = config.servers().map(|(server, ..)| Way { known: known(server), missing: None }).collect();
+        let ways = config.servers().map(|(server, ..)| Way { known: known(server), ..Way::default() }).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
         Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0, stall_told: None })
@@ -155,6 +157,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) {
+        let evidence = if self.ways[server.0].cut { Evidence::NoCarrier } else { evidence };
         let outputs = self.engine.observe(server, evidence, now);
         self.carry_out(outputs, now);
     }
@@ -222,7 +225,7 @@ impl<D: Datapath> Controller<D> {
                 let name = self.engine.servers()[server.0].name.clone();
                 let mac = mac_text(hop.destination);
                 self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
-                self.ways[server.0] = Way { known: Some((hop, interface)), missing: None };
+                self.ways[server.0] = Way { known: Some((hop, interface)), ..Way::default() };
             }
             News::NoWay { server, why } => {
                 tracing::warn!("no way to {}: {why}", self.engine.servers()[server.0].name);
@@ -238,7 +241,12 @@ impl<D: Datapath> Controller<D> {
                 }
                 self.journal.note(Happening::Carrier { interface, up });
             }
-            News::InterfaceLost { interface } => self.journal.note(Happening::InterfaceLost { interface }),
+            News::InterfaceLost { interface } => {
+                for way in &mut self.ways {
+                    way.cut |= way.known.as_ref().is_some_and(|(_, by)| *by == interface);
+                }
+                self.journal.note(Happening::InterfaceLost { interface });
+            }
             News::Watching { up, why } => self.journal.note(Happening::NetworkWatch { up, why }),
         }
     }
