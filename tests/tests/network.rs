@@ -104,6 +104,21 @@ fn a_flood_of_notifications_leaves_the_gateway_following_the_network() -> Result
     wait_for_hop(&gateway, "master", "source", "02:00:00:00:00:bb")
 }
 
+#[test]
+fn a_changed_mtu_towards_the_servers_is_followed() -> Result<()> {
+    let lab = Lab::new(Options::default())?;
+    let _servers = [server::start(&lab, "master", &[])?, server::start(&lab, "backup", &[])?];
+    let gateway = Gateway::start(&lab, Config::of(&lab))?;
+    for mtu in ["1400", "1500"] {
+        lab.gateway().ip(&format!("link set dev back mtu {mtu}"))?;
+        wait::until(10 * SECOND, &format!("the MTU of both ways to be {mtu}"), || {
+            let servers = gateway.cli(&["maps", "servers"])?.stdout;
+            Ok((servers.matches(&format!("MTU {mtu}")).count() == 2).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
 /// As the lab made it at first.
 fn make_back_anew(lab: &Lab) -> Result<()> {
     let (gateway, router): (&Namespace, &Namespace) = (lab.gateway(), lab.router());
