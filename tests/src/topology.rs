@@ -249,7 +249,7 @@ fn wire_servers(router: &Namespace, servers: &[ServerHost; 2]) -> Result<()> {
 }
 
 fn wire_gateway(gateway: &Namespace, router: &Namespace) -> Result<()> {
-    forward(gateway)?;
+    gateway.sysctl("net/ipv4/ip_forward", "1")?;
     join((gateway, "back"), (router, "gateway"))?;
     receive_redirected(router, "gateway")?;
     router.ip("link set dev gateway master lan")?;
@@ -274,7 +274,8 @@ fn wire_edge(edge: &Namespace, router: &Namespace) -> Result<()> {
     )
 }
 
-/// ICMP redirects are off: in the one-arm layout they would teach hosts to go around the gateway.
+/// ICMP redirects are off: in the one-arm layout they would teach hosts to go around the gateway. The gateway's own are its
+/// business.
 fn forward(namespace: &Namespace) -> Result<()> {
     namespace.sysctl("net/ipv4/ip_forward", "1")?;
     namespace.sysctl("net/ipv4/conf/all/send_redirects", "0")?;

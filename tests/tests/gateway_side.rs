@@ -16,7 +16,7 @@ use lab::{
     meter::Meter,
     phone::Phones,
     server,
-    topology::SIP,
+    topology::{Layout, SIP},
     wait,
 };
 
@@ -146,6 +146,44 @@ impl Drop for Liar {
 }
 
 #[test]
+fn a_restart_while_a_host_is_dead_takes_over_the_way_to_it() -> Result<()> {
+    let lab = Lab::new(Options::default())?;
+    let _servers = [server::start(&lab, "master", &[])?, server::start(&lab, "backup", &[])?];
+    let mut gateway = Gateway::start(&lab, Config::of(&lab))?;
+    lab.cut("master")?;
+    gateway.wait_until("the master is down", SECOND, |status| status.health("master") == "down")?;
+    gateway.kill9()?;
+    lab.gateway().ip("neighbour flush dev back")?;
+    gateway.restart()?;
+    gateway.wait_until("the backup is up", 5 * SECOND, |status| status.health("backup") == "up")?;
+    let verified = gateway.cli(&["maps", "verify"])?;
+    assert_eq!(verified.code, 0, "{verified:?}");
+    Ok(())
+}
+
+#[test]
+fn a_setting_that_somebody_takes_back_is_shown_with_its_remedy() -> Result<()> {
+    let lab = Lab::new(Options { layout: Layout::OneArm, ..Options::default() })?;
+    let gateway = Gateway::launch(&lab, Config::of(&lab))?;
+    let warned =
+        |name: &str| gateway.cli(&["status"]).map(|answer| answer.stdout.contains(&format!("sysctl -w {name}")));
+    for (setting, bad) in [
+        ("back.forwarding", "0"),
+        ("back.accept_local", "0"),
+        ("all.rp_filter", "1"),
+        ("all.send_redirects", "1"),
+        ("back.send_redirects", "1"),
+    ] {
+        let path = format!("net/ipv4/conf/{}", setting.replace('.', "/"));
+        let named = format!("net.ipv4.conf.{}", setting.replace("all.rp_filter", "back.rp_filter"));
+        assert!(!warned(&named)?, "{setting} is wrong from the start");
+        lab.gateway().sysctl(&path, bad)?;
+        assert!(warned(&named)?, "{setting} = {bad} is not told");
+    }
+    Ok(())
+}
+
+#[test]
 fn generic_mode_is_refused_unless_it_is_allowed_and_then_shown() -> Result<()> {
     let lab = Lab::new(Options::default())?;
     let _servers = [server::start(&lab, "master", &[])?, server::start(&lab, "backup", &[])?];
@@ -155,7 +193,7 @@ fn generic_mode_is_refused_unless_it_is_allowed_and_then_shown() -> Result<()> {
     let refused = Gateway::launch(&lab, config.clone()).map(|_| ()).expect_err("lo has no native XDP");
     let text = format!("{refused:#}");
     assert!(text.contains("lo: its driver has no native XDP") && text.contains("allow_generic"), "{text}");
-    assert!(!lab.pin_dir().join("abi-1").exists(), "half a gateway was left");
+    assert!(!lab.pin_dir().join(format!("abi-{}", voip_ha_ebpf::abi::ABI_VERSION)).exists(), "half a gateway was left");
 
     config.gateway.allow_generic = true;
     let gateway = Gateway::start(&lab, config.clone())?;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Gateway},
     control,
     controller::{Controller, Order, Orders},
     datapath::{KernelDatapath, KernelLog, PinDirectory, Tables, XdpMode},
@@ -54,7 +54,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let (orders, received) = Orders::channel();
     let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
     let mut datapath = attach(&config, directory, &ifindexes, fresh, kernel_log)?;
-    observer.warn_of_generic_mode(config.gateway.allow_generic).await;
+    observer.warn_of_generic_mode().await;
     if kernel_log != KernelLog::Off {
         follow_kernel_log(&mut datapath)?;
     }
@@ -136,7 +136,7 @@ fn follow_kernel_log(datapath: &mut KernelDatapath) -> Result<()> {
 /// Looks at the kernel for those who ask for the status, so that the controller need not.
 pub struct Observer {
     handle: Handle,
-    interfaces: Vec<String>,
+    gateway: Gateway,
     pins: crate::datapath::Pins,
     started: jiff::Timestamp,
 }
@@ -145,7 +145,7 @@ impl Observer {
     fn new(config: &Config, handle: Handle) -> Arc<Self> {
         Arc::new(Self {
             handle,
-            interfaces: config.gateway.interfaces().into_iter().map(str::to_owned).collect(),
+            gateway: config.gateway.clone(),
             pins: crate::datapath::Pins::new(&config.gateway.pin_dir),
             started: jiff::Timestamp::now(),
         })
@@ -165,7 +165,7 @@ impl Observer {
             tracing::warn!("cannot read the counters: {error:#}");
         }
         let mut interfaces = Vec::new();
-        for name in &self.interfaces {
+        for name in self.gateway.interfaces() {
             interfaces.push(self.interface(name).await);
         }
         Some(Status {
@@ -173,16 +173,17 @@ impl Observer {
             pid: std::process::id(),
             started: self.started,
             interfaces,
+            warnings: sysctl::warnings(&self.gateway).unwrap_or_else(|error| vec![format!("{error:#}")]),
             gateway_stalls,
             services,
         })
     }
 
     /// A link that was taken over runs as it did, whatever the configuration says now: detaching it would cut traffic.
-    async fn warn_of_generic_mode(&self, allowed: bool) {
-        for name in &self.interfaces {
+    async fn warn_of_generic_mode(&self) {
+        for name in self.gateway.interfaces() {
             match self.interface(name).await.mode {
-                Some(XdpMode::Generic) if allowed => {
+                Some(XdpMode::Generic) if self.gateway.allow_generic => {
                     tracing::warn!("{name}: XDP runs in generic mode, which is several times slower");
                 }
                 Some(XdpMode::Generic) => tracing::warn!(

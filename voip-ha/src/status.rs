@@ -21,6 +21,8 @@ pub struct Status {
     pub started: jiff::Timestamp,
     /// Front and back.
     pub interfaces: Vec<InterfaceStatus>,
+    /// What is wrong with the gateway itself, and the remedy.
+    pub warnings: Vec<String>,
     /// How often the gateway itself came late since the controller started.
     pub gateway_stalls: u64,
     /// In the order of the configuration.

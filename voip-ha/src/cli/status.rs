@@ -55,6 +55,9 @@ fn describe(status: &Status) -> String {
     for interface in &status.interfaces {
         let _ = writeln!(text, "  {}", describe_interface(interface));
     }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "  {}", styled(ALARM, warning));
+    }
     if status.gateway_stalls > 0 {
         let stalls = format!("the gateway itself came late {} times; see `voip-ha events`", status.gateway_stalls);
         let _ = writeln!(text, "  {}", styled(CAUTION, stalls));
