@@ -1,7 +1,7 @@
 use std::{io::IsTerminal as _, path::PathBuf};
 
 use clap::Args;
-use tracing_appender::non_blocking::NonBlockingBuilder;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, check};
@@ -22,26 +22,34 @@ pub(super) struct Run {
     /// What the kernel side logs; anything but off costs time for every packet that is logged
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
     kernel_log: KernelLog,
+    /// Log as JSON, one object a line
+    #[arg(long)]
+    json: bool,
 }
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = check::load(&self.config)?;
-        let level = if self.kernel_log == KernelLog::Off { "info" } else { "info,voip_ha_ebpf=debug" };
-        let filter = EnvFilter::try_from_env("VOIP_HA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-        // A reader of the log that hangs must not hold up the controller: then lines are lost instead. The guard writes the
-        // last ones when it is dropped.
-        let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES);
-        let (writer, _guard) = lines.finish(std::io::stderr());
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(writer)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_target(false)
-            .init();
+        let _guard = self.start_log();
         if !rustix::process::geteuid().is_root() {
             return Err(Failure::BadInput("`voip-ha run` needs root: it loads a program into the kernel".to_owned()));
         }
         Ok(gateway::run(config, self.kernel_log)?)
+    }
+
+    /// Starts the log. The guard writes the last lines when it is dropped.
+    fn start_log(&self) -> WorkerGuard {
+        let level = if self.kernel_log == KernelLog::Off { "info" } else { "info,voip_ha_ebpf=debug" };
+        let filter = EnvFilter::try_from_env("VOIP_HA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        // A reader of the log that hangs must not hold up the controller: then lines are lost instead.
+        let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES);
+        let (writer, guard) = lines.finish(std::io::stderr());
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+        if self.json {
+            log.json().flatten_event(true).init();
+        } else {
+            log.with_ansi(std::io::stderr().is_terminal()).init();
+        }
+        guard
     }
 }
