@@ -8,7 +8,7 @@
 use core::mem::{align_of, size_of};
 
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 1;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;
