@@ -33,7 +33,7 @@ use crate::{
     status::{ServiceStatus, mac_text},
 };
 
-/// A timer that is this late is the gateway's own fault: whatever was due meanwhile gets as much time again.
+/// A timer that is this late is the gateway's own fault: whatever was due meanwhile gets its time anew.
 const STALL: Duration = Duration::from_millis(8);
 
 /// What the other threads ask the controller.
@@ -108,14 +108,14 @@ impl<D: Datapath> Controller<D> {
     ///
     /// # Errors
     ///
-    /// The kernel does not take the decision words.
+    /// The kernel has no epoll instance for the probes.
     pub fn new(config: Config, mut datapath: D, adopted: bool) -> Result<Self> {
         let now = Instant::now();
         let services = (0..config.services.len()).map(crate::ids::ServiceId);
         let found: Vec<_> = services.map(|service| datapath.steering(service)).collect();
         let (engine, words) = Engine::new(&config, &found, now);
         for (service, steering) in words {
-            datapath.steer(service, steering)?;
+            datapath.steer(service, steering);
         }
         let probers = Probers::new(&config, now).context("cannot make an epoll instance for the probes")?;
         // What an earlier controller wrote counts until the network says otherwise, which also names the interface.
@@ -195,10 +195,7 @@ impl<D: Datapath> Controller<D> {
         for output in outputs {
             match output {
                 Output::Steer(service, steering, mut happening) => {
-                    if let Err(error) = self.datapath.steer(service, steering) {
-                        tracing::error!("the kernel did not take a decision: {error:#}");
-                        continue;
-                    }
+                    self.datapath.steer(service, steering);
                     if let Happening::Flip(flip) = &mut happening {
                         flip.evidence_to_flip_us = received.elapsed().as_secs_f64() * 1e6;
                     }
@@ -214,19 +211,7 @@ impl<D: Datapath> Controller<D> {
             // The network tells again and again; what failed is not known, and is tried again.
             News::Way { server, hop, interface } if self.ways[server.0].is(hop, &interface) => {}
             News::NoWay { server, why } if self.ways[server.0].missing.as_ref() == Some(&why) => {}
-            News::Way { server, hop, interface } => {
-                if let Err(error) = self.datapath.set_next_hop(server, hop) {
-                    tracing::error!("the kernel did not take a next hop: {error:#}");
-                    return;
-                }
-                let outputs = self.engine.set_reachable(server, true, now);
-                self.carry_out(outputs, now);
-                self.probers.reopen(server);
-                let name = self.engine.servers()[server.0].name.clone();
-                let mac = mac_text(hop.destination);
-                self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
-                self.ways[server.0] = Way { known: Some((hop, interface)), ..Way::default() };
-            }
+            News::Way { server, hop, interface } => self.take_way(server, hop, interface, now),
             News::NoWay { server, why } => {
                 tracing::warn!("no way to {}: {why}", self.engine.servers()[server.0].name);
                 self.ways[server.0].missing = Some(why);
@@ -249,6 +234,20 @@ impl<D: Datapath> Controller<D> {
             }
             News::Watching { up, why } => self.journal.note(Happening::NetworkWatch { up, why }),
         }
+    }
+
+    fn take_way(&mut self, server: ServerId, hop: NextHop, interface: String, now: Instant) {
+        if let Err(error) = self.datapath.set_next_hop(server, hop) {
+            tracing::error!("the kernel did not take a next hop: {error:#}");
+            return;
+        }
+        let outputs = self.engine.set_reachable(server, true, now);
+        self.carry_out(outputs, now);
+        self.probers.reopen(server);
+        let name = self.engine.servers()[server.0].name.clone();
+        let mac = mac_text(hop.destination);
+        self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
+        self.ways[server.0] = Way { known: Some((hop, interface)), ..Way::default() };
     }
 
     fn obey(&mut self, order: Order, now: Instant) {
@@ -305,3 +304,6 @@ impl<D: Datapath> Controller<D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

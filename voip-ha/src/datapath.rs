@@ -58,12 +58,8 @@ impl NextHop {
 
 /// What the controller writes. All calls take effect before they return.
 pub trait Datapath {
-    /// Flips a service: one store into the kernel's decision word.
-    ///
-    /// # Errors
-    ///
-    /// Says why the kernel did not take it. The word is then what it was.
-    fn steer(&mut self, service: ServiceId, steering: Steering) -> Result<()>;
+    /// Flips a service: one store into the kernel's decision word. It cannot fail.
+    fn steer(&mut self, service: ServiceId, steering: Steering);
 
     /// What the kernel's decision word says now.
     fn steering(&self, service: ServiceId) -> Steering;

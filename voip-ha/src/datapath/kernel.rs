@@ -134,10 +134,9 @@ impl KernelDatapath {
 }
 
 impl Datapath for KernelDatapath {
-    fn steer(&mut self, service: ServiceId, steering: Steering) -> Result<()> {
+    fn steer(&mut self, service: ServiceId, steering: Steering) {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
         self.store(service, slot(steering.active), slot(steering.draining), steering.held);
-        Ok(())
     }
 
     fn steering(&self, service: ServiceId) -> Steering {

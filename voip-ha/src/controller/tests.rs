@@ -1,0 +1,166 @@
+//! The loop with real sockets on loopback and a datapath that only remembers.
+
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::bail;
+
+use super::*;
+use crate::{datapath::Steering, detector::Health, ids::ServiceId};
+
+const SOON: Duration = Duration::from_secs(10);
+const MASTER: ServerId = ServerId(0);
+const HOP: NextHop = NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6] };
+
+/// What a datapath was told.
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    word: Steering,
+    hops: Vec<NextHop>,
+    refuse_hops: bool,
+}
+
+impl Datapath for Fake {
+    fn steer(&mut self, _: ServiceId, steering: Steering) {
+        self.0.lock().unwrap().word = steering;
+    }
+
+    fn steering(&self, _: ServiceId) -> Steering {
+        self.0.lock().unwrap().word
+    }
+
+    fn set_next_hop(&mut self, _: ServerId, hop: NextHop) -> Result<()> {
+        let mut told = self.0.lock().unwrap();
+        if told.refuse_hops {
+            bail!("refused");
+        }
+        told.hops.push(hop);
+        Ok(())
+    }
+
+    fn next_hop(&self, _: ServerId) -> Option<NextHop> {
+        self.0.lock().unwrap().hops.last().copied()
+    }
+
+    fn last_heard(&self, _: ServerId) -> Option<Duration> {
+        None
+    }
+}
+
+/// A server that answers every OPTIONS by 200 until it is dropped.
+struct Responder {
+    port: u16,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Responder {
+    fn start(address: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let request = std::str::from_utf8(&buffer[..length]).unwrap();
+                let (_, headers) = request.split_once("\r\n").unwrap();
+                socket.send_to(format!("SIP/2.0 200 OK\r\n{headers}").as_bytes(), from).unwrap();
+            }
+        });
+        Self { port, stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A service whose servers are the responders. The addresses are of loopback, which no file may name.
+fn config(responders: &[&Responder]) -> Config {
+    let text = "gateway = { front = 'a', back = 'b' }
+        service = [{ name = 'pbx', vip = '192.0.2.10', sip_ports = [5060], rtp_ports = '10000-10999', server = [
+          { name = 'master', address = '10.0.0.1' }, { name = 'backup', address = '10.0.0.2' } ] }]";
+    let mut config = Config::parse("test", text).unwrap_or_else(|error| panic!("{error}"));
+    for (server, responder) in config.services[0].servers.iter_mut().zip(responders) {
+        server.address = Ipv4Addr::LOCALHOST;
+        server.probe.port = responder.port;
+        // A busy machine is no reason for this test to fail.
+        server.probe.timeout = Duration::from_secs(1);
+    }
+    config
+}
+
+async fn status(orders: &Orders) -> ServiceStatus {
+    orders.ask(Order::Status).await.expect("the controller runs").0.remove(0)
+}
+
+async fn wait_until(orders: &Orders, what: &str, is_so: impl Fn(&ServiceStatus) -> bool) {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let status = status(orders).await;
+        if is_so(&status) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "waited in vain until {what}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_refusal_on_a_socket_becomes_a_word_in_the_datapath_and_an_event_with_its_cause() {
+    let (master, backup) = (Responder::start(Ipv4Addr::LOCALHOST), Responder::start(Ipv4Addr::LOCALHOST));
+    let (fake, (orders, received)) = (Fake::default(), Orders::channel());
+    let (_news, heard) = unbounded_channel();
+    let controller = Controller::new(config(&[&master, &backup]), fake.clone(), false).unwrap();
+    let running = tokio::spawn(controller.run(received, heard));
+    wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
+    assert_eq!(fake.steering(ServiceId(0)).active, Some(MASTER));
+
+    drop(master);
+    wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
+    assert_eq!(fake.steering(ServiceId(0)), Steering { active: Some(ServerId(1)), ..Steering::default() });
+    let (events, _) = orders.ask(Order::Events).await.unwrap();
+    let flips = events.iter().filter_map(|event| match &event.happening {
+        Happening::Flip(flip) => Some((flip.to.as_str(), flip.evidence)),
+        _ => None,
+    });
+    assert_eq!(flips.collect::<Vec<_>>(), [("backup", Some(Evidence::Refused))]);
+    drop(orders);
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_next_hop_that_the_kernel_refused_is_tried_again_when_it_is_told_again() {
+    let responder = Responder::start(Ipv4Addr::LOCALHOST);
+    let (fake, (orders, received)) = (Fake::default(), Orders::channel());
+    let (news, heard) = unbounded_channel();
+    let controller = Controller::new(config(&[&responder, &responder]), fake.clone(), false).unwrap();
+    let running = tokio::spawn(controller.run(received, heard));
+    let tell = || news.send(News::Way { server: MASTER, hop: HOP, interface: "b".to_owned() }).unwrap();
+    fake.0.lock().unwrap().refuse_hops = true;
+    tell();
+    assert_eq!(status(&orders).await.servers[0].next_hop, None);
+    fake.0.lock().unwrap().refuse_hops = false;
+    for _ in 0..3 {
+        tell();
+    }
+    wait_until(&orders, "the way is known", |status| status.servers[0].next_hop.is_some()).await;
+    assert_eq!(fake.0.lock().unwrap().hops, [HOP], "told three times, written once");
+    drop(orders);
+    running.await.unwrap();
+}
