@@ -67,10 +67,12 @@ fn a_crash_costs_each_stream_two_packets_at_the_median() -> Result<()> {
     let mut trial = trial(&lab)?;
     let runs = repeat(&mut trial, Kind::Crash, 20)?;
     let gap = median(runs.iter().map(|run| run.max_gap_ms));
+    let in_a_row = median(runs.iter().map(|run| run.max_lost_in_a_row as f64));
     let flip = median(runs.iter().map(|run| run.evidence_to_flip_us));
-    println!("median of {} crashes: longest gap {gap:.1} ms, evidence to flip {flip:.1} µs", runs.len());
+    println!("median of {} crashes: gap {gap:.1} ms, {in_a_row} lost in a row, flip {flip:.1} µs", runs.len());
     assert!(runs.iter().all(|run| run.evidence == "refused"), "a crash is seen by the refusal of the next probe");
-    assert!(gap <= 2.0 * INTERVAL_MS + SCHEDULING_MS, "{gap} ms");
+    // The gap between two packets around one that is lost.
+    assert!(in_a_row <= 1.0 && gap <= 2.0 * INTERVAL_MS + SCHEDULING_MS, "{in_a_row} in a row, {gap} ms");
     assert!(flip <= 200.0, "{flip} µs");
     Ok(())
 }
@@ -84,10 +86,11 @@ fn a_silent_death_ends_within_fall_times_interval_and_20_ms() -> Result<()> {
     let mut trial = trial(&lab)?;
     let runs = repeat(&mut trial, Kind::Silent, 8)?;
     let bound = f64::from(FALL) * INTERVAL_MS + 20.0;
-    let flips: Vec<_> = runs.iter().map(|run| run.fault_to_flip_ms).collect();
-    println!("fault to flip: {flips:?} ms, bound {bound} ms");
+    let served: Vec<_> = runs.iter().map(|run| run.fault_to_first_packet_ms).collect();
+    println!("fault to the first packet from the other server: {served:?} ms, bound {bound} ms");
     assert!(runs.iter().all(|run| run.evidence == "missed"), "{runs:?}");
-    assert!(median(flips.iter().copied()) <= bound, "{flips:?}");
+    // One run of eight may have met a machine that was busy with something else.
+    assert!(served.iter().filter(|time| **time <= bound).count() >= runs.len() - 1, "{served:?}");
     Ok(())
 }
 

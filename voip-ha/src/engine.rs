@@ -12,7 +12,7 @@ use crate::{
     config::{Config, Server, Service},
     datapath::Steering,
     decision::{Cause, Decision, Flip, Rank, Refusal, Standing, grace},
-    detector::{Detector, Evidence, Thresholds},
+    detector::{Detector, Evidence, Health, Thresholds},
     event::{FlipRecord, Happening},
     ids::{ServerId, ServiceId},
 };
@@ -57,6 +57,8 @@ pub struct ServerState {
     pub since: Instant,
     /// The latest observation.
     pub last: Option<Evidence>,
+    /// What brought it down the last time.
+    down_by: Option<Evidence>,
     /// Whether the packet path has a way to it. Taken for granted until the network says otherwise.
     reachable: bool,
 }
@@ -113,6 +115,7 @@ impl Engine {
                 }),
                 since: now,
                 last: None,
+                down_by: None,
                 reachable: true,
             })
             .collect();
@@ -157,12 +160,14 @@ impl Engine {
             services.insert(state.service);
             let Some(change) = state.detector.observe(&evidence, now) else { continue };
             state.since = now;
+            if change.to == Health::Down {
+                state.down_by = Some(evidence);
+            }
             let (from, to) = (change.from, change.to);
             told.push(Output::Tell(Happening::Health { server: state.name.clone(), from, to, evidence }));
         }
         // Flips first: nothing is more urgent.
-        let mut outputs: Vec<_> =
-            services.iter().filter_map(|service| self.decide(*service, Some(evidence), now)).collect();
+        let mut outputs: Vec<_> = services.iter().filter_map(|service| self.decide(*service, now)).collect();
         outputs.append(&mut told);
         outputs.extend(services.into_iter().filter_map(|service| self.outage_change(service)));
         outputs
@@ -173,14 +178,14 @@ impl Engine {
         let state = &mut self.servers[server.0];
         state.reachable = reachable;
         let service = state.service;
-        self.decide(service, None, now).into_iter().chain(self.outage_change(service)).collect()
+        self.decide(service, now).into_iter().chain(self.outage_change(service)).collect()
     }
 
     /// Does what is due: failbacks after their hold-down, fences after their grace.
     pub fn tick(&mut self, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
         for service in (0..self.services.len()).map(ServiceId) {
-            outputs.extend(self.decide(service, None, now));
+            outputs.extend(self.decide(service, now));
             let state = &mut self.services[service.0];
             if let Some((server, _)) = state.draining.take_if(|(_, until)| *until <= now) {
                 let told =
@@ -227,7 +232,7 @@ impl Engine {
         };
         let mut outputs = Vec::new();
         if let Some(flip) = flip {
-            outputs.push(self.flipped(wish.service, flip, None, wish.reason.clone(), now));
+            outputs.push(self.flipped(wish.service, flip, wish.reason.clone(), now));
         }
         let after = self.steering(wish.service);
         // Without a flip the word may still have to remember, or forget, that the server was chosen.
@@ -272,21 +277,14 @@ impl Engine {
             .collect()
     }
 
-    fn decide(&mut self, service: ServiceId, evidence: Option<Evidence>, now: Instant) -> Option<Output> {
+    fn decide(&mut self, service: ServiceId, now: Instant) -> Option<Output> {
         let standings = self.standings(service);
         let flip = self.services[service.0].decision.decide(&standings, now)?;
-        Some(self.flipped(service, flip, evidence, None, now))
+        Some(self.flipped(service, flip, None, now))
     }
 
     /// Notes a flip, and says what has to be done for it.
-    fn flipped(
-        &mut self,
-        service: ServiceId,
-        flip: Flip,
-        evidence: Option<Evidence>,
-        reason: Option<String>,
-        now: Instant,
-    ) -> Output {
+    fn flipped(&mut self, service: ServiceId, flip: Flip, reason: Option<String>, now: Instant) -> Output {
         let grace = grace(flip.cause, self.switch_grace);
         let state = &mut self.services[service.0];
         let (old, new) = (state.server(flip.from), state.server(flip.to));
@@ -298,7 +296,7 @@ impl Engine {
             from: self.servers[old.0].name.clone(),
             to: self.servers[new.0].name.clone(),
             cause: flip.cause,
-            evidence,
+            evidence: self.servers[old.0].down_by.filter(|_| flip.cause == Cause::Failover),
             reason,
             evidence_to_flip_us: 0.0,
         };
