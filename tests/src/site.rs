@@ -79,10 +79,13 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        // Held while removing: if a signal has come, the thread that waits for one removes all labs and ends the process,
+        // and must not be overtaken by a test that ends because its programs were killed.
+        let mut living = living();
         if let Err(error) = remove(&self.prefix) {
             eprintln!("lab {} is not wholly removed: {error:#}", self.prefix);
         }
-        living().remove(&self.prefix);
+        living.remove(&self.prefix);
     }
 }
 
@@ -201,7 +204,8 @@ fn wait_for_signal() -> Result<()> {
             _ = terminate.recv() => Ok(15),
         }
     })?;
-    for prefix in living().iter() {
+    let living = living();
+    for prefix in living.iter() {
         if let Err(error) = remove(prefix) {
             eprintln!("lab {prefix} is not wholly removed: {error:#}");
         }
