@@ -19,6 +19,14 @@ fn servers(lab: &Lab) -> Result<[Process; 2]> {
     Ok([server::start(lab, "master", &[])?, server::start(lab, "backup", &[])?])
 }
 
+/// Four calls through the gateway, and their streams under the meter.
+fn measured_calls(lab: &Lab) -> Result<(Phones, Meter)> {
+    let mut phones = Phones::new(lab, SIP, 4)?;
+    assert_eq!(phones.call(4)?.succeeded, 4);
+    let meter = Meter::start(phones.streams()?)?;
+    Ok((phones, meter))
+}
+
 #[test]
 fn every_command_answers_people_and_machines_and_says_by_its_exit_code_how_it_went() -> Result<()> {
     let lab = Lab::new(Options::default())?;
@@ -122,9 +130,7 @@ fn the_first_reply_to_a_phone_that_is_not_in_the_neighbour_table_arrives() -> Re
     let lab = Lab::new(Options::default())?;
     let _servers = servers(&lab)?;
     let gateway = Gateway::start(&lab, Config::of(&lab))?;
-    let mut phones = Phones::new(&lab, SIP, 4)?;
-    assert_eq!(phones.call(4)?.succeeded, 4);
-    let meter = Meter::start(phones.streams()?)?;
+    let (_phones, meter) = measured_calls(&lab)?;
     for _ in 0..5 {
         lab.gateway().ip("neighbour flush dev front")?;
         let now = meter.now();
@@ -141,9 +147,7 @@ fn a_second_gateway_and_a_mistaken_configuration_are_refused_and_disturb_nothing
     let lab = Lab::new(Options::default())?;
     let _servers = servers(&lab)?;
     let gateway = Gateway::start(&lab, Config::of(&lab))?;
-    let mut phones = Phones::new(&lab, SIP, 4)?;
-    assert_eq!(phones.call(4)?.succeeded, 4);
-    let meter = Meter::start(phones.streams()?)?;
+    let (_phones, meter) = measured_calls(&lab)?;
     let file = lab.dir().join("gateway.toml");
     let again = run_to_its_end(&lab, &file, "again")?;
     assert_eq!(again.0, Some(1), "{}", again.1);

@@ -26,7 +26,7 @@ use crate::{
     detector::Evidence,
     engine::{Engine, Output, Wish},
     event::{Event, Happening},
-    ids::ServerId,
+    ids::{ServerId, ServiceId},
     journal::{Journal, monotonic},
     nexthop::News,
     plan::Plan,
@@ -111,7 +111,7 @@ impl<D: Datapath> Controller<D> {
     /// The kernel has no epoll instance for the probes.
     pub fn new(config: Config, mut datapath: D, adopted: bool) -> Result<Self> {
         let now = Instant::now();
-        let services = (0..config.services.len()).map(crate::ids::ServiceId);
+        let services = (0..config.services.len()).map(ServiceId);
         let found: Vec<_> = services.map(|service| datapath.steering(service)).collect();
         let (engine, words) = Engine::new(&config, &found, now);
         for (service, steering) in words {
@@ -297,7 +297,7 @@ impl<D: Datapath> Controller<D> {
         }
         let services = self.config.services.iter().enumerate();
         let meant = services.filter(|(_, service)| request.service.as_ref().is_none_or(|name| *name == service.name));
-        let wishes: Vec<_> = meant.map(|(index, _)| wish(crate::ids::ServiceId(index), None)).collect();
+        let wishes: Vec<_> = meant.map(|(index, _)| wish(ServiceId(index), None)).collect();
         match (&request.service, wishes.is_empty()) {
             (Some(name), true) => Err(format!("there is no service {name}; `voip-ha status` names them")),
             _ => Ok(wishes),

@@ -43,6 +43,7 @@ pub fn serve(gateway: &Gateway, orders: Orders, observer: Arc<Observer>) -> Resu
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the control socket");
+                    // Such as too many open files: it would fail again at once, and for ever.
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::bail;
 
 use super::*;
-use crate::{datapath::Steering, detector::Health, ids::ServiceId};
+use crate::{datapath::Steering, detector::Health};
 
 const SOON: Duration = Duration::from_secs(10);
 const MASTER: ServerId = ServerId(0);

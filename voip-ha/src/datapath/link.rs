@@ -30,14 +30,12 @@ pub enum XdpMode {
 }
 
 /// The program on one interface.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// Name of the interface.
     pub interface: String,
     /// Whether an earlier controller's link was taken over.
     pub adopted: bool,
-    /// How it runs; `None` for an adopted link, whose interface has to be asked.
-    pub mode: Option<XdpMode>,
 }
 
 /// Puts the program on all interfaces of the gateway, or leaves none with a program that had none before.
@@ -70,16 +68,16 @@ pub(super) fn attach_all(program: &mut Xdp, pins: &Pins, gateway: &Gateway) -> R
 /// The driver has no native XDP and generic is not allowed, or another program is there.
 fn attach(program: &mut Xdp, pins: &Pins, gateway: &Gateway, interface: &str) -> Result<Attachment> {
     if adopt(program, pins, interface)? {
-        return Ok(Attachment { interface: interface.to_owned(), adopted: true, mode: None });
+        return Ok(Attachment { interface: interface.to_owned(), adopted: true });
     }
-    let (link, mode) = attach_anew(program, interface, gateway.allow_generic)?;
+    let link = attach_anew(program, interface, gateway.allow_generic)?;
     let link = program.take_link(link)?;
     let link: FdLink = link.try_into().map_err(|_| {
         anyhow!("{interface}: the kernel gave no XDP link that can be pinned; Linux 5.9 or later is needed")
     })?;
     let path = pins.link(interface);
     link.pin(&path).with_context(|| format!("cannot pin the link of {interface} at {}", path.display()))?;
-    Ok(Attachment { interface: interface.to_owned(), adopted: false, mode: Some(mode) })
+    Ok(Attachment { interface: interface.to_owned(), adopted: false })
 }
 
 /// Removes the links of interfaces that the program is no longer wanted on.
@@ -115,17 +113,16 @@ fn adopt(program: &mut Xdp, pins: &Pins, interface: &str) -> Result<bool> {
     }
 }
 
-fn attach_anew(program: &mut Xdp, interface: &str, allow_generic: bool) -> Result<(XdpLinkId, XdpMode)> {
+fn attach_anew(program: &mut Xdp, interface: &str, allow_generic: bool) -> Result<XdpLinkId> {
     let refusal = match attach_when_free(program, interface, AyaXdpMode::Driver) {
-        Ok(link) => return Ok((link, XdpMode::Native)),
+        Ok(link) => return Ok(link),
         Err(error) => error,
     };
     match errno(&refusal) {
         Some(Errno::OPNOTSUPP) if allow_generic => {
             tracing::info!(interface, "the driver has no native XDP");
-            let link = attach_when_free(program, interface, AyaXdpMode::Skb)
-                .with_context(|| format!("{interface}: cannot attach in generic mode either"))?;
-            Ok((link, XdpMode::Generic))
+            attach_when_free(program, interface, AyaXdpMode::Skb)
+                .with_context(|| format!("{interface}: cannot attach in generic mode either"))
         }
         Some(Errno::OPNOTSUPP) => bail!(
             "{interface}: its driver has no native XDP; use another network card, or set gateway.allow_generic = true \
