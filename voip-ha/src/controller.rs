@@ -59,6 +59,12 @@ struct Way {
 }
 
 impl Way {
+    /// A way that nothing is known of yet, or that an earlier controller wrote, may lead anywhere. What leads by another
+    /// interface is told anew at once, which ends the doubt.
+    fn may_lead_by(&self, interface: &str) -> bool {
+        self.known.as_ref().is_none_or(|(_, by)| by.is_empty() || by == interface)
+    }
+
     fn is(&self, hop: NextHop, interface: &str) -> bool {
         self.missing.is_none() && self.known.as_ref().is_some_and(|(known, name)| *known == hop && name == interface)
     }
@@ -228,7 +234,7 @@ impl<D: Datapath> Controller<D> {
             }
             News::InterfaceLost { interface } => {
                 for way in &mut self.ways {
-                    way.cut |= way.known.as_ref().is_some_and(|(_, by)| *by == interface);
+                    way.cut |= way.may_lead_by(&interface);
                 }
                 self.journal.note(Happening::InterfaceLost { interface });
             }

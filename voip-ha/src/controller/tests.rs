@@ -164,3 +164,20 @@ async fn a_next_hop_that_the_kernel_refused_is_tried_again_when_it_is_told_again
     drop(orders);
     running.await.unwrap();
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn answers_are_no_sign_of_life_once_an_interface_is_gone_that_unknown_ways_may_lead_by() {
+    let responder = Responder::start(Ipv4Addr::LOCALHOST);
+    let (fake, (orders, received)) = (Fake::default(), Orders::channel());
+    let (news, heard) = unbounded_channel();
+    let controller = Controller::new(config(&[&responder, &responder]), fake.clone(), false).unwrap();
+    let running = tokio::spawn(controller.run(received, heard));
+    wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
+    news.send(News::InterfaceLost { interface: "b".to_owned() }).unwrap();
+    wait_until(&orders, "an outage", |status| status.outage).await;
+    news.send(News::Way { server: ServerId(1), hop: HOP, interface: "a".to_owned() }).unwrap();
+    wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
+    assert_eq!(status(&orders).await.servers[0].health, Health::Down, "it answers, by a way that packets do not take");
+    drop(orders);
+    running.await.unwrap();
+}
