@@ -175,7 +175,7 @@ impl<D: Datapath> Controller<D> {
         }
         let uptime = monotonic();
         let heard = |server| {
-            let ago = uptime.saturating_sub(self.datapath.last_heard(server)?);
+            let ago = uptime.saturating_sub(self.datapath.traffic(server).heard?);
             now.checked_sub(ago)
         };
         for (server, evidence) in self.probers.tick(heard, now) {

@@ -3,6 +3,7 @@
 //! [`Datapath`] is the seam: [`KernelDatapath`] writes the maps that the XDP program reads, tests use a fake.
 
 mod kernel;
+mod ledger;
 mod link;
 mod mapped;
 mod object;
@@ -10,12 +11,13 @@ mod pins;
 mod places;
 mod tables;
 
-use std::time::Duration;
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use anyhow::Result;
 
 pub use self::{
     kernel::KernelDatapath,
+    ledger::{FlipStamps, Ledger, SentSinceHeard, Stamps},
     link::{Attachment, XdpMode},
     object::KernelLog,
     pins::{PinDirectory, Pins, unload},
@@ -27,12 +29,43 @@ use voip_ha_ebpf::abi::{Mac, ServerEntry};
 /// Which servers a service uses: what the decision word of the service says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Steering {
-    /// The server that new packets go to. `None` drops them.
-    pub active: Option<ServerId>,
-    /// A server that is no longer active, but may still send to clients.
+    /// The server that SIP goes to. `None` drops it.
+    pub signalling: Option<ServerId>,
+    /// The server that RTP goes to. `None` drops it.
+    pub media: Option<ServerId>,
+    /// A server that gets nothing new, but may still send to clients.
     pub draining: Option<ServerId>,
     /// Whether the active server is an operator's choice. Nothing to the kernel: a memory for the next controller.
     pub held: bool,
+}
+
+impl Steering {
+    /// Signalling and media to the same server, nobody draining, no operator's choice.
+    pub fn to(server: ServerId) -> Self {
+        Self { signalling: Some(server), media: Some(server), ..Self::default() }
+    }
+}
+
+/// Signs of life and death of a server that its packets left in the kernel, as `CLOCK_MONOTONIC` since its zero. `None`:
+/// never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// It last sent to a client; up to 0.5 ms too early.
+    pub heard: Option<Duration>,
+    /// An ICMP destination unreachable about a datagram to it was last seen; up to 1 ms too early.
+    pub refused: Option<Duration>,
+}
+
+/// The kernel's word, at once, that somebody said a server or its port is unreachable. At most one for each server and
+/// millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// When, as `CLOCK_MONOTONIC` since its zero.
+    pub at: Duration,
+    /// The server that the refused datagram was for.
+    pub server: ServerId,
+    /// The code of the ICMP message (RFC 792), such as 3 for a port that nobody listens at, 1 for a host.
+    pub code: u8,
 }
 
 /// The way from the gateway to a server: what the kernel needs to address a frame.
@@ -56,10 +89,16 @@ impl NextHop {
     }
 }
 
-/// What the controller writes. All calls take effect before they return.
+/// What the controller writes, and what it is told. All calls take effect before they return.
 pub trait Datapath {
     /// Flips a service: one store into the kernel's decision word. It cannot fail.
-    fn steer(&mut self, service: ServiceId, steering: Steering);
+    ///
+    /// Returns the word's epoch, which is a new one if a server of signalling or media, or the hold, is another than
+    /// before. Where a server takes another one's place, the kernel begins to count the flows that it takes over.
+    fn steer(&mut self, service: ServiceId, steering: Steering) -> u16;
+
+    /// Ends the count of flows that a flip began. Epoch and servers stay.
+    fn end_census(&mut self, service: ServiceId);
 
     /// What the kernel's decision word says now.
     fn steering(&self, service: ServiceId) -> Steering;
@@ -74,6 +113,12 @@ pub trait Datapath {
     /// The way to a server that is known to the kernel, if there is one: an earlier controller may have written it.
     fn next_hop(&self, server: ServerId) -> Option<NextHop>;
 
-    /// When a server last sent to a client, as `CLOCK_MONOTONIC` since its zero; up to 0.5 ms too early. `None`: never.
-    fn last_heard(&self, server: ServerId) -> Option<Duration>;
+    /// When a server was last heard and refused. Costs no system call.
+    fn traffic(&self, server: ServerId) -> Heard;
+
+    /// Takes what the kernel has signalled since the last call, oldest first.
+    fn signals(&mut self) -> Vec<Signal>;
+
+    /// Becomes readable, for epoll, when there are signals to take.
+    fn signal_fd(&self) -> Option<BorrowedFd<'_>>;
 }

@@ -127,11 +127,11 @@ impl Engine {
                 decision: Decision::new(
                     config.policy.failback,
                     settle(service),
-                    found.active.map_or(Rank(0), |id| Rank(id.0 - first)),
+                    found.signalling.map_or(Rank(0), |id| Rank(id.0 - first)),
                     found.held,
                 ),
                 since: now,
-                cause: if found.active.is_some() { Cause::Adopted } else { Cause::Start },
+                cause: if found.signalling.is_some() { Cause::Adopted } else { Cause::Start },
                 outage: false,
                 draining: None,
             };
@@ -246,7 +246,7 @@ impl Engine {
     pub fn steering(&self, service: ServiceId) -> Steering {
         let state = &self.services[service.0];
         let draining = state.draining.map(|(server, _)| server);
-        Steering { active: Some(state.active()), draining, held: state.is_held() }
+        Steering { draining, held: state.is_held(), ..Steering::to(state.active()) }
     }
 
     /// The services, by [`ServiceId`].

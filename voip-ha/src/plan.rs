@@ -27,8 +27,10 @@ pub struct ServicePlan {
     pub sip_ports: Vec<u16>,
     /// RTP ports.
     pub rtp_ports: RangeInclusive<u16>,
-    /// Address of the server that new packets go to.
-    pub active: Option<Ipv4Addr>,
+    /// Address of the server that SIP goes to.
+    pub signalling: Option<Ipv4Addr>,
+    /// Address of the server that RTP goes to.
+    pub media: Option<Ipv4Addr>,
     /// Address of a server that may still send to clients.
     pub draining: Option<Ipv4Addr>,
     /// The servers.
@@ -87,7 +89,8 @@ impl Plan {
                 vip,
                 sip_ports: entry.ports.sip.into_iter().filter(|port| *port != 0).collect(),
                 rtp_ports: rtp(&entry.ports),
-                active: address(word.active())?,
+                signalling: address(word.active())?,
+                media: address(word.active())?,
                 draining: address(word.draining())?,
                 servers,
             });
@@ -129,7 +132,8 @@ impl ServicePlan {
         };
         check("SIP ports", sorted(&self.sip_ports), sorted(&found.sip_ports));
         check("RTP ports", format!("{:?}", self.rtp_ports), format!("{:?}", found.rtp_ports));
-        check("active server", address(self.active), address(found.active));
+        check("server of signalling", address(self.signalling), address(found.signalling));
+        check("server of media", address(self.media), address(found.media));
         check("draining server", address(self.draining), address(found.draining));
         let hop = |servers: &[ServerPlan], address| {
             servers.iter().find(|server| server.address == address).map_or("no server".to_owned(), |server| {

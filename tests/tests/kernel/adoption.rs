@@ -139,9 +139,9 @@ fn servers_that_stay_keep_their_numbers_and_a_newcomer_starts_from_zero() -> Res
         let expected = tally.into_iter().filter(|(place, _)| place.0 != Some(master)).collect();
         ensure!(rig.tally()? == expected, "{:?}, not {expected:?}", rig.tally()?);
         // Services have changed places.
-        let expected = Steering { active: Some(rig.server("newcomer")?), ..Steering::default() };
+        let expected = Steering::to(rig.server("newcomer")?);
         ensure!(rig.datapath.steering(ServiceId(1)) == expected, "the first server takes the place of one that left");
-        ensure!(rig.datapath.steering(ServiceId(0)).active == Some(rig.server("one")?), "`one` is still active");
+        ensure!(rig.datapath.steering(ServiceId(0)).signalling == Some(rig.server("one")?), "`one` is still active");
         ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-next-hop", "to whom?");
         ensure!(target(&mut rig, OTHER_VIP)? == next_hop("one").context("no hop")?.destination, "`one` has moved");
         let from_master = datagram(([10, 0, 0, 2], 5060), (PHONE, 4000));
@@ -223,9 +223,9 @@ fn a_server_that_moves_to_another_service_is_active_in_neither() -> Result<()> {
         );
         let mut rig = rig.restarted(&moved)?;
         ensure!(rig.number("two")? == number, "another number");
-        let expected = Steering { active: Some(rig.server("one")?), ..Steering::default() };
+        let expected = Steering::to(rig.server("one")?);
         ensure!(rig.datapath.steering(TRUNK) == expected, "{:?}", rig.datapath.steering(TRUNK));
-        ensure!(rig.datapath.steering(PBX).active == Some(rig.server("master")?), "{:?}", rig.datapath.steering(PBX));
+        ensure!(rig.datapath.steering(PBX).signalling == Some(rig.server("master")?), "{:?}", rig.datapath.steering(PBX));
         let from_two = datagram(([10, 0, 0, 6], 5060), (PHONE, 4000));
         ensure!(outcome(&mut rig, BACK, &from_two)? == "fenced", "it may send");
         rig.steer(PBX, Some("two"), None)?;

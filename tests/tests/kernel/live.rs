@@ -81,7 +81,7 @@ fn write_all_the_time(rig: &mut Rig, runs: &AtomicU64, stop: &AtomicBool) -> Res
             break;
         }
         let active = servers[flip % 2];
-        rig.datapath.steer(PBX, Steering { active: Some(active), ..Steering::default() });
+        rig.datapath.steer(PBX, Steering::to(active));
         let destination = hop_of(flip % 2, (flip / 2 % 256) as u8);
         rig.datapath.set_next_hop(active, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination })?;
         // A slot is written again only when no packet can still be reading it; elsewhere netlink's pace sees to that.

@@ -190,7 +190,7 @@ impl Rig {
 
     pub(crate) fn steer(&mut self, service: ServiceId, active: Option<&str>, draining: Option<&str>) -> Result<()> {
         let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
-        let steering = Steering { active: id(active)?, draining: id(draining)?, held: false };
+        let steering = Steering { signalling: id(active)?, media: id(active)?, draining: id(draining)?, held: false };
         self.datapath.steer(service, steering);
         ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
         Ok(())

@@ -85,7 +85,7 @@ fn services(tables: &Tables) -> Result<Part> {
     let rows = plan.services.iter().map(|service| {
         let ports: Vec<_> = service.sip_ports.iter().map(u16::to_string).collect();
         let rtp = format!("{}-{}", service.rtp_ports.start(), service.rtp_ports.end());
-        [service.vip.to_string(), ports.join(","), rtp, address(service.active), address(service.draining)]
+        [service.vip.to_string(), ports.join(","), rtp, address(service.signalling), address(service.draining)]
     });
     let text = output::table(["VIP", "SIP PORTS", "RTP PORTS", "ACTIVE", "DRAINING"], rows);
     part("services", &plan.services, text)
@@ -94,7 +94,7 @@ fn services(tables: &Tables) -> Result<Part> {
 fn servers(tables: &Tables) -> Result<Part> {
     let plan = Plan::from_kernel(tables)?;
     let role = |service: &ServicePlan, address| match () {
-        () if service.active == Some(address) => "active",
+        () if service.signalling == Some(address) => "active",
         () if service.draining == Some(address) => "draining",
         () => "standby",
     };

@@ -45,7 +45,8 @@ impl<D: Datapath> Controller<D> {
                 vip: config.vip,
                 sip_ports: config.sip_ports.clone(),
                 rtp_ports: config.rtp_ports.clone(),
-                active: steering.active.and_then(address),
+                signalling: steering.signalling.and_then(address),
+                media: steering.media.and_then(address),
                 draining: steering.draining.and_then(address),
                 servers: servers
                     .iter()

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
+    os::fd::BorrowedFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,10 @@ use std::{
 use anyhow::bail;
 
 use super::*;
-use crate::{datapath::Steering, detector::Health};
+use crate::{
+    datapath::{Heard, Signal, Steering},
+    detector::Health,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 const MASTER: ServerId = ServerId(0);
@@ -30,9 +34,12 @@ struct Told {
 }
 
 impl Datapath for Fake {
-    fn steer(&mut self, _: ServiceId, steering: Steering) {
+    fn steer(&mut self, _: ServiceId, steering: Steering) -> u16 {
         self.0.lock().unwrap().word = steering;
+        1
     }
+
+    fn end_census(&mut self, _: ServiceId) {}
 
     fn steering(&self, _: ServiceId) -> Steering {
         self.0.lock().unwrap().word
@@ -51,7 +58,15 @@ impl Datapath for Fake {
         self.0.lock().unwrap().hops.last().copied()
     }
 
-    fn last_heard(&self, _: ServerId) -> Option<Duration> {
+    fn traffic(&self, _: ServerId) -> Heard {
+        Heard::default()
+    }
+
+    fn signals(&mut self) -> Vec<Signal> {
+        Vec::new()
+    }
+
+    fn signal_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }
@@ -129,11 +144,11 @@ async fn a_refusal_on_a_socket_becomes_a_word_in_the_datapath_and_an_event_with_
     let controller = Controller::new(config(&[&master, &backup]), fake.clone(), false).unwrap();
     let running = tokio::spawn(controller.run(received, heard));
     wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
-    assert_eq!(fake.steering(ServiceId(0)).active, Some(MASTER));
+    assert_eq!(fake.steering(ServiceId(0)).signalling, Some(MASTER));
 
     drop(master);
     wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
-    assert_eq!(fake.steering(ServiceId(0)), Steering { active: Some(ServerId(1)), ..Steering::default() });
+    assert_eq!(fake.steering(ServiceId(0)), Steering::to(ServerId(1)));
     let (events, _) = orders.ask(Order::Events).await.unwrap();
     let flips = events.iter().filter_map(|event| match &event.happening {
         Happening::Flip(flip) => Some((flip.to.as_str(), flip.evidence)),

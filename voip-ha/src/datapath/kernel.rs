@@ -2,7 +2,7 @@
 //!
 //! Order of every write: everything new first, then the word or the key that makes packets look at it.
 
-use std::time::Duration;
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, maps::MapError};
@@ -11,8 +11,8 @@ use voip_ha_ebpf::abi::{
 };
 
 use super::{
-    Attachment, Datapath, KernelLog, NextHop, PinDirectory, Steering, Tables, link,
-    mapped::{Heard, Words},
+    Attachment, Datapath, Heard, KernelLog, NextHop, PinDirectory, Signal, Steering, Tables, link,
+    mapped::{HeardWords, Words},
     object,
     places::{Place, Places},
 };
@@ -27,7 +27,7 @@ pub struct KernelDatapath {
     object: Ebpf,
     tables: Tables,
     words: Words,
-    heard: Heard,
+    heard: HeardWords,
     places: Places,
     /// Also keeps other controllers away.
     directory: PinDirectory,
@@ -44,7 +44,7 @@ impl KernelDatapath {
         let object = object::load(&directory, kernel_log)?;
         let tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
-        let heard = Heard::open(directory.pins())?;
+        let heard = HeardWords::open(directory.pins())?;
         let places = Places::assign(config, &tables, &words)?;
         Ok(Self { object, tables, words, heard, places, directory })
     }
@@ -134,15 +134,19 @@ impl KernelDatapath {
 }
 
 impl Datapath for KernelDatapath {
-    fn steer(&mut self, service: ServiceId, steering: Steering) {
+    fn steer(&mut self, service: ServiceId, steering: Steering) -> u16 {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
-        self.store(service, slot(steering.active), slot(steering.draining), steering.held);
+        self.store(service, slot(steering.signalling), slot(steering.draining), steering.held);
+        self.words.load(self.places.services[service.0]).epoch() as u16
     }
+
+    fn end_census(&mut self, _: ServiceId) {}
 
     fn steering(&self, service: ServiceId) -> Steering {
         let word = self.words.load(self.places.services[service.0]);
         let server = |slot| self.places.server_in(service, slot);
-        Steering { active: server(word.active()), draining: server(word.draining()), held: word.is_held() }
+        let active = server(word.active());
+        Steering { signalling: active, media: active, draining: server(word.draining()), held: word.is_held() }
     }
 
     fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()> {
@@ -171,8 +175,16 @@ impl Datapath for KernelDatapath {
         NextHop::of(&entry)
     }
 
-    fn last_heard(&self, server: ServerId) -> Option<Duration> {
-        self.heard.at(self.number(server)).map(Duration::from_nanos)
+    fn traffic(&self, server: ServerId) -> Heard {
+        Heard { heard: self.heard.at(self.number(server)).map(Duration::from_nanos), refused: None }
+    }
+
+    fn signals(&mut self) -> Vec<Signal> {
+        Vec::new()
+    }
+
+    fn signal_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 }
 

@@ -18,7 +18,7 @@ use super::{pins::Pins, tables};
 pub(super) struct Words(Mapped);
 
 /// The map `HEARD`, shared with the XDP program.
-pub(super) struct Heard(Mapped);
+pub(super) struct HeardWords(Mapped);
 
 impl Words {
     /// Maps the pinned map.
@@ -41,7 +41,7 @@ impl Words {
     }
 }
 
-impl Heard {
+impl HeardWords {
     /// Maps the pinned map.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ fn engine(failback: &str, now: Instant) -> Engine {
 }
 
 fn steering(active: ServerId, draining: Option<ServerId>) -> Steering {
-    Steering { active: Some(active), draining, held: false }
+    Steering { draining, ..Steering::to(active) }
 }
 
 fn steered(outputs: &[Output]) -> Vec<(ServiceId, Steering)> {
@@ -245,7 +245,7 @@ proptest! {
                 prop_assert_eq!(*last, word, "the word in the kernel is the engine's");
             }
             let health = |server: ServerId| engine.servers()[server.0].detector.health();
-            let active = word.active.unwrap();
+            let active = word.signalling.unwrap();
             let other = ServerId(1 - active.0);
             // Unless it has to show first that the fault is not everybody's.
             let must_answer = engine.servers()[other.0].detector.last_answer()
