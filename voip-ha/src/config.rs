@@ -31,6 +31,8 @@ pub const MAX_SIP_PORTS: usize = abi::MAX_SIP_PORTS;
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/voip-ha";
 /// Where the control socket is if the file does not say.
 pub const DEFAULT_CONTROL_SOCKET: &str = "/run/voip-ha/control.sock";
+/// Where receipts and events are kept if the file does not say.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/voip-ha";
 
 /// The server name that means "let the policy decide" in `voip-ha switch auto`; no server may have it.
 pub const RESERVED_SERVER_NAME: &str = "auto";
@@ -61,6 +63,8 @@ pub struct Gateway {
     pub control_socket: PathBuf,
     /// Group that owns the control socket; without it, the daemon's own group does.
     pub control_group: Option<String>,
+    /// Absolute directory for receipts and events.
+    pub state_dir: PathBuf,
 }
 
 impl Gateway {
@@ -217,6 +221,7 @@ mod tests {
         assert_eq!(config.gateway.pin_dir, Path::new("/sys/fs/bpf/voip-ha"));
         assert_eq!(config.gateway.control_socket, Path::new("/run/voip-ha/control.sock"));
         assert_eq!(config.gateway.control_group, None);
+        assert_eq!(config.gateway.state_dir, Path::new("/var/lib/voip-ha"));
         assert_eq!(config.policy, Policy { failback: Failback::Manual, switch_grace: Duration::from_millis(500) });
         let server = &config.services[0].servers[0];
         assert_eq!(server.forwarding, Forwarding::Nat);

@@ -101,6 +101,7 @@ const CASES: &[Case] = &[
     Case(3, "back = \"eth 1\"", (3, 8, "gateway.back", "without spaces")),
     Case(3, "back = \"eth/1\"", (3, 8, "gateway.back", "without spaces, `/` or `:`")),
     Case(4, "pin_dir = \"voip-ha\"", (4, 11, "gateway.pin_dir", "is not an absolute path")),
+    Case(4, "state_dir = \"voip-ha\"", (4, 13, "gateway.state_dir", "is not an absolute path")),
     Case(4, "control_socket = \"run.sock\"", (4, 18, "gateway.control_socket", "start it with `/`")),
     Case(4, "control_group = \"a:b\"", (4, 17, "gateway.control_group", "cannot be the name of a group")),
     // Policy.

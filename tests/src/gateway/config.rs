@@ -35,6 +35,8 @@ pub struct GatewaySection {
     pub pin_dir: PathBuf,
     /// Where the daemon listens.
     pub control_socket: PathBuf,
+    /// Where receipts and events are kept; gone when the lab is.
+    pub state_dir: PathBuf,
 }
 
 /// `[probe]` and `[service.server.probe]`
@@ -117,6 +119,7 @@ impl Config {
                 allow_generic: false,
                 pin_dir: lab.pin_dir(),
                 control_socket: socket(lab),
+                state_dir: state_dir(lab),
             },
             probe: Probe::default(),
             policy: Policy::default(),
@@ -129,6 +132,11 @@ impl Config {
             }],
         }
     }
+}
+
+/// Where the lab's gateway keeps receipts and events.
+pub fn state_dir(lab: &Lab) -> PathBuf {
+    Path::join(&lab.dir(), "state")
 }
 
 /// Where the lab's gateway listens for its commands.

@@ -11,7 +11,7 @@ use super::findings::Findings;
 use super::raw;
 use super::values;
 use super::{
-    Config, DEFAULT_CONTROL_SOCKET, DEFAULT_PIN_DIR, Failback, Forwarding, Gateway, MAX_SERVERS,
+    Config, DEFAULT_CONTROL_SOCKET, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, Failback, Forwarding, Gateway, MAX_SERVERS,
     MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Probe, Server, Service,
 };
 
@@ -38,6 +38,7 @@ fn gateway(table: &Spanned<raw::Gateway>, findings: &mut Findings<'_>) -> Option
     let control_socket =
         optional("gateway.control_socket", &raw.control_socket, findings, |text| values::socket_path(text));
     let control_group = optional("gateway.control_group", &raw.control_group, findings, |text| values::group(text));
+    let state_dir = optional("gateway.state_dir", &raw.state_dir, findings, |text| values::absolute_path(text));
     Some(Gateway {
         front: front?,
         back: back?,
@@ -45,6 +46,7 @@ fn gateway(table: &Spanned<raw::Gateway>, findings: &mut Findings<'_>) -> Option
         pin_dir: pin_dir?.unwrap_or_else(|| DEFAULT_PIN_DIR.into()),
         control_socket: control_socket?.unwrap_or_else(|| DEFAULT_CONTROL_SOCKET.into()),
         control_group: control_group?,
+        state_dir: state_dir?.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
     })
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Gateway {
     pub(super) pin_dir: Option<Spanned<String>>,
     pub(super) control_socket: Option<Spanned<String>>,
     pub(super) control_group: Option<Spanned<String>>,
+    pub(super) state_dir: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -74,6 +75,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("gateway.pin_dir", "pin_dir = \"/sys/fs/bpf/voip-ha\""),
     ("gateway.control_socket", "control_socket = \"/run/voip-ha/control.sock\""),
     ("gateway.control_group", "control_group = \"voip\""),
+    ("gateway.state_dir", "state_dir = \"/var/lib/voip-ha\""),
     ("probe", "[probe]"),
     ("probe.interval_ms", "interval_ms = 20"),
     ("probe.timeout_ms", "timeout_ms = 15"),

@@ -174,6 +174,7 @@ mod tests {
             pin_dir: "/sys/fs/bpf/voip-ha".into(),
             control_socket: control_socket.to_owned(),
             control_group: None,
+            state_dir: "/var/lib/voip-ha".into(),
         }
     }
 
