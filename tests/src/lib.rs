@@ -1,6 +1,7 @@
 //! The lab: namespaces with phones, a gateway, a master and a backup server, an RTP meter, a small SIP/RTP server, and the
 //! same with real Kamailio and sipp. It drives the gateway as a process, by its command line and its configuration file.
 
+pub mod bench;
 pub mod demo;
 pub mod gateway;
 pub mod meter;

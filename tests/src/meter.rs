@@ -121,6 +121,14 @@ impl Meter {
         first.map(Duration::from_nanos)
     }
 
+    /// When the first echo by the server of this name came, of the packets that were sent in the window.
+    pub fn first_echo_by(&self, server: &str, window: Range<Duration>) -> Option<Duration> {
+        let window = nanos(&window);
+        let streams = 0..self.shared.streams.len();
+        let first = streams.filter_map(|stream| self.shared.track(stream).first_answer_by(server, &window)).min();
+        first.map(Duration::from_nanos)
+    }
+
     /// The account of a window after the fate of every packet sent in it is known: at most 1 s after its end.
     pub fn settled(&self, window: Range<Duration>) -> Result<Report> {
         let over = window.end + Duration::from_nanos(SETTLE);

@@ -16,6 +16,23 @@
 //!                                                    └── master .2
 //! ```
 //!
+//! Cloud by the front: the cloud's router stands on the phones' side, and `back` leads to the master alone. `street` is a
+//! switch. A fault of the gateway's own cable to the master leaves the way to the backup whole:
+//!
+//! ```text
+//!   phones ── 192.0.2.0/24 ──┐
+//!                         street ── front gateway back ── 10.66.1.0/24 ── master .2
+//!   router ── 10.66.3.0/24 ──┘      .1, VIP      .1
+//!     └────── 10.66.2.0/24 ── backup .2
+//! ```
+//!
+//! One LAN: the gateway is a plain router without VIP, and both servers are hosts of one LAN, of which one has the VIP:
+//!
+//! ```text
+//!   phones ── 192.0.2.0/24 ── front gateway back ── 10.66.1.0/24 ──┬── master .2
+//!                             .1            .1                     └── backup .3
+//! ```
+//!
 //! rp_filter is left as the kernel sets it, which is off (0) in a new namespace. ICMP rate limits are the kernel's too.
 
 use std::{
@@ -58,6 +75,10 @@ pub enum Layout {
     /// No gateway program: the VIP is an address of every server, and kernel routing leads to one of them
     /// ([`Lab::route_vip_to`]). What the lab itself can do is tested on this.
     Routed,
+    /// As [`Layout::TwoArm`], but the backup is reached by the front interface, and the back one leads to the master only.
+    CloudByFront,
+    /// No gateway program: both servers are in one LAN, and who has the VIP is their own business.
+    OneLan,
 }
 
 /// What kind of lab to build.
@@ -114,11 +135,18 @@ impl Lab {
         let host = |name, address| Ok::<_, anyhow::Error>(ServerHost { name, address, namespace: namespace(name)? });
         let (phones, gateway, router) = (namespace("phones")?, namespace("gateway")?, namespace("router")?);
         let edge = (options.layout == Layout::OneArm).then(|| namespace("edge")).transpose()?;
-        let servers = [host("master", Ipv4Addr::new(10, 66, 1, 2))?, host("backup", Ipv4Addr::new(10, 66, 2, 2))?];
+        let one_lan = options.layout == Layout::OneLan;
+        let backup = if one_lan { Ipv4Addr::new(10, 66, 1, 3) } else { Ipv4Addr::new(10, 66, 2, 2) };
+        let servers = [host("master", Ipv4Addr::new(10, 66, 1, 2))?, host("backup", backup)?];
 
         wire_router(&router)?;
-        wire_servers(&router, &servers)?;
+        wire_servers(&router, &servers, one_lan)?;
         wire_gateway(&gateway, &router)?;
+        if options.layout == Layout::CloudByFront {
+            wire_street(&phones, &gateway, &router)?;
+        } else {
+            join((&phones, "eth0"), (edge.as_ref().unwrap_or(&gateway), "front"))?;
+        }
         wire_phones(&phones, edge.as_ref().unwrap_or(&gateway), options.phone_addresses)?;
         if let Some(edge) = &edge {
             wire_edge(edge, &router)?;
@@ -126,7 +154,8 @@ impl Lab {
         }
         let lab = Self { site, options, phones, gateway, router, _edge: edge, servers };
         lab.place_vip()?;
-        for port in ["gateway", "master", "backup"] {
+        let street: &[&str] = if lab.options.layout == Layout::CloudByFront { &["phones", "front"] } else { &[] };
+        for port in ["gateway", "master", "backup"].iter().chain(street) {
             wait_until_forwarding(&lab.router, port)?;
         }
         Ok(lab)
@@ -200,6 +229,12 @@ impl Lab {
         wait_until_forwarding(&self.router, port)
     }
 
+    /// Plugs the gateway's own cable to the servers in again and returns when packets pass.
+    pub fn mend_back(&self) -> Result<()> {
+        self.router.ip("link set dev gateway up")?;
+        wait_until_forwarding(&self.router, "gateway")
+    }
+
     /// In the routed layout: leads the VIP to this server.
     pub fn route_vip_to(&self, server: &str) -> Result<()> {
         ensure!(self.options.layout == Layout::Routed, "only the routed layout routes the VIP");
@@ -211,13 +246,14 @@ impl Lab {
     }
 
     fn place_vip(&self) -> Result<()> {
-        if self.options.layout != Layout::TwoArm {
+        if !matches!(self.options.layout, Layout::TwoArm | Layout::CloudByFront) {
             // The VIP lies in the phones' network but is not on their link.
             self.phones.ip("route add 192.0.2.10/32 via 192.0.2.1")?;
         }
         match self.options.layout {
-            Layout::TwoArm => self.gateway.ip("address add 192.0.2.10/32 dev front"),
+            Layout::TwoArm | Layout::CloudByFront => self.gateway.ip("address add 192.0.2.10/32 dev front"),
             Layout::OneArm => self.gateway.ip("address add 192.0.2.10/32 dev back"),
+            Layout::OneLan => self.gateway.ip("route add 192.0.2.10/32 dev back"),
             Layout::Routed => {
                 for server in &self.servers {
                     server.namespace.ip("address add 192.0.2.10/32 dev lo")?;
@@ -239,8 +275,9 @@ fn wire_router(router: &Namespace) -> Result<()> {
          route add default via 10.66.1.1")
 }
 
-fn wire_servers(router: &Namespace, servers: &[ServerHost; 2]) -> Result<()> {
-    for (server, bridge, gateway) in [(&servers[0], "lan", "10.66.1.1"), (&servers[1], "cloud", "10.66.2.254")] {
+fn wire_servers(router: &Namespace, servers: &[ServerHost; 2], one_lan: bool) -> Result<()> {
+    let (lan, cloud) = (("lan", "10.66.1.1"), ("cloud", "10.66.2.254"));
+    for (server, (bridge, gateway)) in [(&servers[0], lan), (&servers[1], if one_lan { lan } else { cloud })] {
         join((&server.namespace, "eth0"), (router, server.name))?;
         router.ip(&format!("link set dev {} master {bridge}", server.name))?;
         server.namespace.ip(&format!("address add {}/24 dev eth0\nroute add default via {gateway}", server.address))?;
@@ -256,9 +293,20 @@ fn wire_gateway(gateway: &Namespace, router: &Namespace) -> Result<()> {
     gateway.ip("address add 10.66.1.1/24 dev back\nroute add 10.66.2.0/24 via 10.66.1.254")
 }
 
+fn wire_street(phones: &Namespace, gateway: &Namespace, router: &Namespace) -> Result<()> {
+    router.ip("link add name street type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+         address add 10.66.3.254/24 dev street\n\
+         link set street up\n\
+         route replace default via 10.66.3.1")?;
+    join((phones, "eth0"), (router, "phones"))?;
+    join((gateway, "front"), (router, "front"))?;
+    receive_redirected(router, "front")?;
+    router.ip("link set dev phones master street\nlink set dev front master street")?;
+    gateway.ip("address add 10.66.3.1/24 dev front\nroute replace 10.66.2.0/24 via 10.66.3.254")
+}
+
 /// `uplink` is the namespace the phones' cable leads to: the gateway, or the edge router in the one-arm layout.
 fn wire_phones(phones: &Namespace, uplink: &Namespace, count: u8) -> Result<()> {
-    join((phones, "eth0"), (uplink, "front"))?;
     receive_redirected(phones, "eth0")?;
     let addresses = (FIRST_PHONE..FIRST_PHONE + count).map(|last| format!("address add 192.0.2.{last}/24 dev eth0\n"));
     phones.ip(&format!("{}route add default via 192.0.2.1", addresses.collect::<String>()))?;

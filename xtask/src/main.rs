@@ -1,8 +1,9 @@
-//! Developer tasks of voip-ha: `cargo xtask setup | build | load | demo | test`.
+//! Developer tasks of voip-ha: `cargo xtask setup | build | load | demo | bench | test`.
 //!
 //! This program runs before the tool chain for the kernel side exists, so it depends on no other package of the
 //! workspace.
 
+mod bench;
 mod build;
 mod command;
 mod demo;
@@ -32,6 +33,8 @@ enum Verb {
     Load(load::Args),
     /// Build, then run the demo in network namespaces
     Demo(demo::Args),
+    /// Build, then measure failovers beside those of other systems
+    Bench(bench::Args),
     /// Run every check and every test
     Test(test::Args),
 }
@@ -52,6 +55,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build(args) => build::run(&args),
         Verb::Load(args) => load::run(args),
         Verb::Demo(args) => demo::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Test(args) => test::run(&args),
     }
 }

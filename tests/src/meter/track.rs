@@ -126,6 +126,14 @@ impl Track {
         self.sent_in(window).iter().filter_map(|sent| sent.answered).min()
     }
 
+    /// The same, if the server of this name gave it.
+    pub(super) fn first_answer_by(&self, server: &str, window: &Range<u64>) -> Option<u64> {
+        let name = ServerName::new(server);
+        let by = |index: u8| self.servers[usize::from(index)].name == name;
+        let answers = self.sent_in(window).iter().filter(|sent| sent.server.is_some_and(by));
+        answers.filter_map(|sent| sent.answered).min()
+    }
+
     /// The account of a window: of the packets sent in it, and of the arrivals and gaps in it.
     pub(super) fn tally(&self, window: &Range<u64>, now: u64) -> Tally {
         let mut tally = Tally::empty(window);

@@ -164,8 +164,12 @@ fn on_path(program: &str) -> Option<PathBuf> {
     first(program, env::split_paths(&path))
 }
 
-/// Finds a program as [`on_path`] does, or where Debian keeps programs for root, which others do not have on `PATH`.
+/// Finds a program as [`on_path`] does, or where Debian keeps programs for root, which others do not have on `PATH`. What
+/// is named by its path is a file there, not always a program.
 fn installed(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).is_file();
+    }
     on_path(program).or_else(|| first(program, ["/usr/sbin", "/sbin"].map(PathBuf::from))).is_some()
 }
 

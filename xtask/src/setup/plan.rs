@@ -14,6 +14,14 @@ pub(crate) enum Need {
     Peers,
     /// Formatter and linter.
     Checks,
+    /// What the bench measures beside voip-ha. It includes no checks.
+    Bench,
+}
+
+impl Need {
+    fn includes(self, other: Self) -> bool {
+        other <= self && (self, other) != (Self::Bench, Self::Checks)
+    }
 }
 
 pub(super) struct Program {
@@ -23,11 +31,26 @@ pub(super) struct Program {
 }
 
 /// The programs that the lab starts, and the Debian packages that hold them.
-pub(super) const PROGRAMS: [Program; 4] = [
+pub(super) const PROGRAMS: [Program; 9] = [
     Program { program: "ip", package: "iproute2", need: Need::Lab },
     Program { program: "ethtool", package: "ethtool", need: Need::Lab },
     Program { program: "kamailio", package: "kamailio", need: Need::Peers },
     Program { program: "sipp", package: "sip-tester", need: Need::Peers },
+    Program { program: "keepalived", package: "keepalived", need: Need::Bench },
+    Program { program: "/usr/lib/frr/bfdd", package: "frr", need: Need::Bench },
+    Program { program: "nginx", package: "nginx-light", need: Need::Bench },
+    Program { program: NGINX_STREAM, package: "libnginx-mod-stream", need: Need::Bench },
+    Program { program: "nft", package: "nftables", need: Need::Bench },
+];
+
+const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// Packages that would start a service on this machine, and its name.
+const SERVICES: [(&str, &str); 4] = [
+    ("kamailio", "kamailio.service"),
+    ("keepalived", "keepalived.service"),
+    ("frr", "frr.service"),
+    ("nginx-light", "nginx.service"),
 ];
 
 const DEBIAN_CLIPPY: &str = "rust-web-clippy";
@@ -56,9 +79,9 @@ pub(super) enum Step {
 /// The steps that are left, in order. Empty: everything that is needed is there.
 pub(super) fn plan(facts: &Facts, need: Need) -> Vec<Step> {
     let mut steps = tool_chain(facts);
-    let programs = PROGRAMS.iter().filter(|entry| entry.need <= need && facts.missing.contains(&entry.program));
+    let programs = PROGRAMS.iter().filter(|entry| need.includes(entry.need) && facts.missing.contains(&entry.program));
     let mut packages: Vec<_> = programs.map(|entry| entry.package).collect();
-    if need >= Need::Checks {
+    if need.includes(Need::Checks) {
         checks(facts, &mut steps, &mut packages);
     }
     if !packages.is_empty() {
@@ -127,9 +150,10 @@ impl Step {
             Self::DebianLinker(Some(llvm)) => format!("bpf-linker for LLVM {llvm} is missing"),
             Self::DebianLinker(None) | Self::ReleasedLinker => "a bpf-linker as new as the compiler is missing".into(),
             Self::Link => format!("rustup does not know Debian's compiler as {LINKED_TOOLCHAIN}"),
-            Self::Packages(names) if names.contains(&"kamailio") => format!(
-                "missing packages: {}; kamailio.service stays off, `systemctl unmask kamailio.service` permits it",
-                names.join(", ")
+            Self::Packages(names) if !services(names).is_empty() => format!(
+                "missing packages: {}; their services stay off, `systemctl unmask {}` permits them",
+                names.join(", "),
+                services(names).join(" ")
             ),
             Self::Packages(names) | Self::Unknown(names) => format!("missing packages: {}", names.join(", ")),
             Self::Components(names) => format!("missing components: {}", names.join(", ")),
@@ -145,10 +169,11 @@ impl Step {
             Self::Link => vec![Invocation::new(["rustup", "toolchain", "link", LINKED_TOOLCHAIN, "/usr"])],
             Self::Packages(names) => {
                 let mut commands = vec![apt_install(names.iter().copied())];
-                if names.contains(&"kamailio") && facts.systemd {
-                    // The package would start a SIP proxy on this machine now and at each boot. A mask is one symbolic
-                    // link, it touches no other service, and `systemctl unmask` takes it back.
-                    commands.insert(0, Invocation::new(["systemctl", "mask", "kamailio.service"]));
+                let services = services(names);
+                if !services.is_empty() && facts.systemd {
+                    // The packages would start them on this machine now and at each boot. A mask is one symbolic link, it
+                    // touches no other service, and `systemctl unmask` takes it back.
+                    commands.insert(0, Invocation::new(["systemctl", "mask"]).args(services));
                 }
                 commands
             }
@@ -161,6 +186,11 @@ impl Step {
             Self::Unknown(_) => Vec::new(),
         }
     }
+}
+
+fn services(packages: &[&str]) -> Vec<&'static str> {
+    let of_package = |(package, _): &&(&str, &'static str)| packages.contains(package);
+    SERVICES.iter().filter(of_package).map(|(_, service)| *service).collect()
 }
 
 /// Installs Debian packages. Refuses to remove others: Debian's own rustup, for one, conflicts with Debian's compiler.
@@ -262,6 +292,9 @@ mod tests {
         assert_eq!(plan(&facts, Need::Build), []);
         assert_eq!(plan(&facts, Need::Lab), [Step::Packages(vec!["ethtool"])]);
         assert_eq!(plan(&facts, Need::Peers), [Step::Packages(vec!["ethtool", "kamailio", "sip-tester"])]);
+        let facts = Facts { missing: vec!["kamailio", "nginx", NGINX_STREAM], ..complete() };
+        assert_eq!(plan(&facts, Need::Bench), [Step::Packages(vec!["kamailio", "nginx-light", "libnginx-mod-stream"])]);
+        assert_eq!(plan(&facts, Need::Checks), [Step::Packages(vec!["kamailio"])]);
     }
 
     #[test]
@@ -270,6 +303,7 @@ mod tests {
         let steps = [Step::Components(vec!["rustfmt"]), Step::Packages(vec!["rust-web-clippy"])];
         assert_eq!(plan(&facts, Need::Checks), steps);
         assert_eq!(plan(&facts, Need::Peers), []);
+        assert_eq!(plan(&facts, Need::Bench), []);
     }
 
     #[test]
@@ -278,6 +312,8 @@ mod tests {
         let commands = Step::Packages(vec!["kamailio"]).commands(&facts);
         assert_eq!(commands[0].to_string(), "systemctl mask kamailio.service");
         assert!(commands[1].to_string().ends_with("--no-remove kamailio"));
+        let several = Step::Packages(vec!["frr", "nftables", "nginx-light"]).commands(&facts);
+        assert_eq!(several[0].to_string(), "systemctl mask frr.service nginx.service");
         assert_eq!(Step::Packages(vec!["ethtool"]).commands(&facts).len(), 1);
     }
 

@@ -1,0 +1,205 @@
+//! `cargo xtask bench failover`: the same faults in the same lab, handled by voip-ha and by what people use today.
+//!
+//! Everything is measured from outside and in the same way for all: when the fault was made, when the first answer of the
+//! other server reaches a phone, and what the streams lost. Before each run the system must see both servers in order,
+//! by its own word, and all streams must be answered by one server.
+
+mod fault;
+mod figures;
+mod loss;
+mod probe;
+mod progress;
+mod rig;
+mod sip_stream;
+mod soak;
+mod system;
+mod table;
+mod traffic;
+mod voip_ha;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use self::{
+    fault::Fault,
+    figures::{Block, Data, Losses, Machine, Sample, Soak, Spread},
+    probe::ask,
+    system::NAMES,
+};
+use self::{
+    progress::Progress,
+    rig::{LIMIT, Rig},
+    sip_stream::RATE,
+    system::{Carries, System, by_name},
+};
+use crate::{Lab, Options};
+
+/// After so many runs in which nothing happened, and none in which something did, a block ends.
+const ENOUGH_OF_NOTHING: usize = 3;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names of systems, out of [`NAMES`].
+    pub systems: Vec<String>,
+    /// What happens to them.
+    pub faults: Vec<Fault>,
+    /// Numbers of RTP streams; none: 0, 1, 50 and 500 for voip-ha, 50 for its peers.
+    pub streams: Option<Vec<u16>>,
+    /// Runs of each fault.
+    pub runs: usize,
+    /// Minutes of the soak of each system; 0 leaves it out.
+    pub minutes: f64,
+    /// Data of an earlier bench that is added to. What is in it from as many runs is not measured again.
+    pub merge: Option<PathBuf>,
+    /// Where the data goes, after each block.
+    pub json: Option<PathBuf>,
+}
+
+/// Measures, prints a table and writes the files. Fails after all of that if a part could not be measured.
+pub fn run(settings: &Settings) -> Result<()> {
+    let mut data = settings.merge.as_deref().map_or_else(|| Ok(Data::default()), Data::read)?;
+    let here = machine()?;
+    ensure!(data.machine.as_ref().is_none_or(|there| *there == here), "the data to merge is of another machine");
+    data.machine = Some(here);
+    let systems: Vec<_> = settings.systems.iter().map(|name| by_name(name)).collect::<Result<_>>()?;
+    for system in &systems {
+        must_be_installed(&**system)?;
+    }
+    let mut progress = Progress::new(work(&systems, settings, &data));
+    let mut failed = Vec::new();
+    for system in &systems {
+        if let Err(error) = measure(&**system, settings, &mut data, &mut progress) {
+            progress.say(&format!("{}: {error:#}", system.name()));
+            failed.push(system.name());
+        }
+    }
+    for system in systems.iter().filter(|_| settings.minutes > 0.0) {
+        match soak::run(&**system, settings.minutes, &mut progress) {
+            Ok(soak) => data.put_soak(soak),
+            Err(error) => {
+                progress.say(&format!("soak of {}: {error:#}", system.name()));
+                failed.push(system.name());
+            }
+        }
+        write(&data, settings.json.as_deref())?;
+    }
+    table::print(&data)?;
+    write(&data, settings.json.as_deref())?;
+    if failed.is_empty() { Ok(()) } else { bail!("not everything could be measured: {}", failed.join(", ")) }
+}
+
+/// Reads data, prints its table, and measures nothing.
+pub fn show(data: &Path) -> Result<()> {
+    table::print(&Data::read(data)?)
+}
+
+/// All faults of one system, in as few labs as there are layouts.
+fn measure(system: &dyn System, settings: &Settings, data: &mut Data, progress: &mut Progress) -> Result<()> {
+    let blocks: Vec<_> = blocks(system, settings, data).collect();
+    let (possible, not): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(fault, _)| system.cannot(*fault).is_none());
+    for (fault, streams) in not {
+        let reason = system.cannot(fault).map(str::to_owned);
+        data.put(Block::of(system.name(), fault, streams.into(), Vec::new(), reason));
+    }
+    let mut layouts: Vec<_> = Vec::new();
+    for (fault, _) in &possible {
+        let layout = system.layout(*fault);
+        if !layouts.contains(&layout) {
+            layouts.push(layout);
+        }
+    }
+    for layout in layouts {
+        progress.say(&format!("{}: starting, {layout:?}", system.name()));
+        let lab = Lab::new(Options { layout, ..Options::default() })?;
+        let mut rig = Rig::start(&lab, system)?;
+        for (fault, streams) in possible.iter().filter(|(fault, _)| system.layout(*fault) == layout) {
+            rig.stream(*streams)?;
+            let samples = repeat(&mut rig, system, (*fault, *streams), settings.runs, progress)?;
+            let reason = reason(system, *fault, *streams, &samples);
+            data.put(Block::of(system.name(), *fault, (*streams).into(), samples, reason));
+            write(data, settings.json.as_deref())?;
+        }
+    }
+    write(data, settings.json.as_deref())
+}
+
+fn repeat(
+    rig: &mut Rig<'_>,
+    system: &dyn System,
+    (fault, streams): (Fault, u16),
+    runs: usize,
+    progress: &mut Progress,
+) -> Result<Vec<Sample>> {
+    let mut samples: Vec<Sample> = Vec::new();
+    for run in 0..runs {
+        // The gateway's own cable leads to the master.
+        let from = if fault == Fault::Link || run % 2 == 0 { "master" } else { "backup" };
+        let what = format!("{}, {}, {streams} streams, {} of {runs}", system.name(), fault.name(), run + 1);
+        let sample = rig.run(fault, from).with_context(|| what.clone())?;
+        samples.push(sample);
+        progress.ran(&what, &sample);
+        if samples.len() == ENOUGH_OF_NOTHING && samples.iter().all(|sample| sample.flip_ms.is_none()) {
+            progress.skipped(runs - samples.len());
+            break;
+        }
+    }
+    Ok(samples)
+}
+
+/// Why figures are null, or what is special about them.
+fn reason(system: &dyn System, fault: Fault, streams: u16, samples: &[Sample]) -> Option<String> {
+    let mut reasons = Vec::new();
+    let missing = samples.iter().filter(|sample| sample.flip_ms.is_none()).count();
+    if missing > 0 {
+        reasons
+            .push(format!("no answer from the other server within {LIMIT:?} in {missing} of {} runs", samples.len()));
+    }
+    reasons.extend(system.remark(fault).map(str::to_owned));
+    if streams == 0 {
+        reasons.push("no streams: the flip is by the system's own event, and there is no gap".to_owned());
+    } else if system.carries() == Carries::Sip {
+        let rate = u64::from(streams) * RATE;
+        reasons.push(format!("it moves signalling only: seen by {rate} OPTIONS requests/s, and there is no RTP gap"));
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// The faults and numbers of streams that are not in the data yet.
+fn blocks(system: &dyn System, settings: &Settings, data: &Data) -> impl Iterator<Item = (Fault, u16)> + use<> {
+    let own: &[u16] = if system.name() == "voip-ha" { &[0, 1, 50, 500] } else { &[50] };
+    let mut streams = settings.streams.clone().unwrap_or_else(|| own.to_vec());
+    // Only voip-ha tells its flips without streams.
+    streams.retain(|streams| *streams > 0 || system.name() == "voip-ha");
+    let all = settings.faults.iter().flat_map(|fault| streams.iter().map(|streams| (*fault, *streams)));
+    let missing = all.filter(|_| settings.runs > 0);
+    let missing = missing.filter(|(fault, streams)| !data.has(system.name(), *fault, (*streams).into(), settings.runs));
+    missing.collect::<Vec<_>>().into_iter()
+}
+
+/// How many runs and how many minutes of soak are to be done.
+fn work(systems: &[Box<dyn System>], settings: &Settings, data: &Data) -> (usize, f64) {
+    let possible = |system: &Box<dyn System>| {
+        blocks(&**system, settings, data).filter(|(fault, _)| system.cannot(*fault).is_none()).count()
+    };
+    let blocks: usize = systems.iter().map(possible).sum();
+    (blocks * settings.runs, settings.minutes * systems.len() as f64)
+}
+
+fn must_be_installed(system: &dyn System) -> Result<()> {
+    for (program, package) in system.needs() {
+        let found = Path::new(program).is_file();
+        ensure!(found, "{program} is missing (package {package}): `cargo xtask bench failover` installs it");
+    }
+    Ok(())
+}
+
+fn machine() -> Result<Machine> {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
+    Ok(Machine { kernel, cpus: std::thread::available_parallelism()?.get() })
+}
+
+fn write(data: &Data, path: Option<&Path>) -> Result<()> {
+    path.map_or(Ok(()), |path| data.write(path))
+}

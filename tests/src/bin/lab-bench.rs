@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use lab::bench::{self, Fault, NAMES, Settings};
+
+/// Measures voip-ha beside what people use today, in the lab's network.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Faults of servers and cables, and a soak without any
+    Failover(Failover),
+    /// Print the table of data that was measured before
+    Show(Show),
+    /// Send one OPTIONS request, and exit with 0 if a final answer but 408 and 503 comes in time
+    Options {
+        /// Address that it is sent to
+        address: std::net::SocketAddr,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Failover {
+    /// 5 runs of each fault and no soak
+    #[arg(long)]
+    quick: bool,
+    /// Systems to measure
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = NAMES, default_values = NAMES)]
+    systems: Vec<String>,
+    /// Faults to make [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum)]
+    faults: Vec<Fault>,
+    /// Numbers of RTP streams [default: 0,1,50,500 for voip-ha, 50 for its peers]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(0..=500))]
+    streams: Option<Vec<u16>>,
+    /// Runs of each fault, 0 for the soak alone [default: 30, quick: 5]
+    #[arg(long, value_name = "N")]
+    runs: Option<usize>,
+    /// Minutes of the soak of each system, 0 for none [default: 10, quick: 0]
+    #[arg(long, value_name = "N")]
+    minutes: Option<f64>,
+    /// Add to the data in this file; what is in it from as many runs is not measured again
+    #[arg(long, value_name = "FILE")]
+    merge: Option<PathBuf>,
+    /// Write the figures to this file as JSON, again after each block; what was merged is written too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// What `failover --json` wrote
+    data: PathBuf,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Failover(failover) => bench::run(&settings(failover)),
+        Verb::Show(Show { data }) => bench::show(&data),
+        Verb::Options { address } => bench::ask(address),
+    }
+}
+
+fn settings(arguments: Failover) -> Settings {
+    let Failover { quick, systems, faults, streams, runs, minutes, merge, json } = arguments;
+    let (default_runs, default_minutes) = if quick { (5, 0.0) } else { (30, 10.0) };
+    Settings {
+        systems,
+        faults: if faults.is_empty() { Fault::ALL.into() } else { faults },
+        streams,
+        runs: runs.unwrap_or(default_runs),
+        minutes: minutes.unwrap_or(default_minutes),
+        merge,
+        json,
+    }
+}
