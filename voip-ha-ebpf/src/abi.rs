@@ -5,10 +5,21 @@
 //!
 //! Addresses are byte arrays in network order, so that no endianness can be got wrong. Everything else is in host order.
 
+mod notes;
+mod word;
+
 use core::mem::{align_of, size_of};
 
+pub use self::{
+    notes::{
+        EPOCHS_KEPT, FlipEntry, FlowKey, FlowValue, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
+        REFUSED_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
+    },
+    word::{LAST_EPOCH, Named, SteeringWord},
+};
+
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;
@@ -55,82 +66,6 @@ impl Slot {
     /// The other slot of the same server.
     pub const fn other_bank(self) -> Self {
         Self(self.0 ^ 1)
-    }
-}
-
-/// The decision word of one service, entry of the map `STEERING`: which server new packets go to, and which other one
-/// may still send to clients.
-///
-/// One aligned 64-bit word, so that a flip is one store and no packet sees half of it. Bits 0 to 15 hold the active
-/// slot plus one, bits 16 to 31 the draining slot plus one (zero means none), bits 32 to 62 the epoch: how many times
-/// the word was written. Bit 63 is the controller's memory: the active server is an operator's choice.
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct SteeringWord(pub u64);
-
-const HELD: u64 = 1 << 63;
-const EPOCH_MASK: u32 = u32::MAX >> 1;
-
-impl SteeringWord {
-    /// Packs a word.
-    pub const fn new(active: Option<Slot>, draining: Option<Slot>, epoch: u32) -> Self {
-        Self(pack(active) | pack(draining) << 16 | ((epoch & EPOCH_MASK) as u64) << 32)
-    }
-
-    /// The same word, with or without the note that the active server is an operator's choice.
-    pub const fn with_hold(self, held: bool) -> Self {
-        Self(self.0 & !HELD | if held { HELD } else { 0 })
-    }
-
-    /// Whether the active server is an operator's choice.
-    pub const fn is_held(self) -> bool {
-        self.0 & HELD != 0
-    }
-
-    /// The slot that new packets go to.
-    #[inline(always)]
-    pub const fn active(self) -> Option<Slot> {
-        unpack(self.0)
-    }
-
-    /// The slot whose server is no longer active, but may still send to clients.
-    #[inline(always)]
-    pub const fn draining(self) -> Option<Slot> {
-        unpack(self.0 >> 16)
-    }
-
-    /// How many times the word was written since the map was made, modulo 2³¹.
-    pub const fn epoch(self) -> u32 {
-        (self.0 >> 32) as u32 & EPOCH_MASK
-    }
-
-    /// Whether `server` may send to clients: it is active or draining. Everybody else is fenced.
-    #[inline(always)]
-    pub const fn may_send(self, server: ServerNumber) -> bool {
-        is_slot_of(self.active(), server) || is_slot_of(self.draining(), server)
-    }
-}
-
-#[inline(always)]
-const fn is_slot_of(slot: Option<Slot>, server: ServerNumber) -> bool {
-    match slot {
-        Some(slot) => slot.server().0 == server.0,
-        None => false,
-    }
-}
-
-const fn pack(slot: Option<Slot>) -> u64 {
-    match slot {
-        Some(Slot(index)) => index as u64 + 1,
-        None => 0,
-    }
-}
-
-#[inline(always)]
-const fn unpack(bits: u64) -> Option<Slot> {
-    match bits & 0xffff {
-        0 => None,
-        index => Some(Slot(index as u32 - 1)),
     }
 }
 
@@ -219,14 +154,6 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// When a server was last heard, entry of the map `HEARD`, whose index is a [`ServerNumber`]: `CLOCK_MONOTONIC` in
-/// nanoseconds at a packet that it sent to a client; 0 for never. Up to [`HEARD_GRAIN_NS`] too old.
-pub type HeardAt = u64;
-
-/// How old an entry of the map `HEARD` must be to be written again. Packets of one server arrive on several CPUs, which
-/// must not fight over a cache line for every one of them.
-pub const HEARD_GRAIN_NS: u64 = 500_000;
-
 /// Declares a `u8` enum whose variants count up from 0, each with the name that people see.
 macro_rules! named_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
@@ -262,7 +189,7 @@ named_enum! {
 named_enum! {
     /// What became of a packet. Every packet is counted under exactly one of these.
     Outcome {
-        /// Redirected to the active server.
+        /// Redirected to the server that its class goes to.
         ToServer = "to-server",
         /// Redirected to a client, with the VIP as its source.
         ToClient = "to-client",
@@ -303,6 +230,8 @@ named_enum! {
         BetweenServers = "between-servers",
         /// Dropped: larger than the MTU of the device towards the server.
         TooLarge = "too-large",
+        /// Passed: an ICMP destination unreachable about a datagram to this server, from anybody to anybody.
+        ServerUnreachable = "server-unreachable",
     }
 }
 
@@ -331,6 +260,11 @@ const _: () = {
     assert!(size_of::<ServerEntry>() == 24);
     assert!(size_of::<OriginEntry>() == 24);
     assert!(size_of::<Counter>() == 16);
+    assert!(size_of::<TrafficEntry>() == 64 && align_of::<TrafficEntry>() == 64);
+    assert!(size_of::<SignalRecord>() == 16);
+    assert!(size_of::<PendingEntry>() == 16);
+    assert!(size_of::<FlipEntry>() == 32);
+    assert!(size_of::<FlowKey>() == 12);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
     assert!(Outcome::ALL.len() <= OUTCOMES as usize);
     assert!(Class::ALL.len() == CLASSES as usize);
@@ -338,7 +272,9 @@ const _: () = {
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Counter, OriginEntry, ServerEntry, ServiceEntry, SteeringWord};
+    use super::{
+        Counter, FlipEntry, FlowKey, OriginEntry, PendingEntry, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
+    };
 
     // SAFETY: a transparent wrapper of u64.
     unsafe impl aya::Pod for SteeringWord {}
@@ -350,6 +286,14 @@ mod pod {
     unsafe impl aya::Pod for OriginEntry {}
     // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
     unsafe impl aya::Pod for Counter {}
+    // SAFETY: repr(C) integers without padding: 8 + 8 + 48 bytes.
+    unsafe impl aya::Pod for TrafficEntry {}
+    // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
+    unsafe impl aya::Pod for PendingEntry {}
+    // SAFETY: repr(C) integers without padding: four of 8 bytes.
+    unsafe impl aya::Pod for FlipEntry {}
+    // SAFETY: repr(C) integers without padding: 4 + 4 + 2 + 2 bytes.
+    unsafe impl aya::Pod for FlowKey {}
 }
 
 #[cfg(test)]

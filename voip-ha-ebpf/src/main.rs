@@ -1,4 +1,4 @@
-//! The XDP program. The only place where a verdict becomes an XDP action and a count.
+//! The XDP program. The only place where a verdict becomes an XDP action, a count, a stamp or a signal.
 #![no_std]
 #![no_main]
 
@@ -7,13 +7,21 @@ mod tables;
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::{bindings::xdp_action, helpers::bpf_ktime_get_ns, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, xdp_action},
+    helpers::bpf_ktime_get_ns,
+    macros::xdp,
+    programs::XdpContext,
+};
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
-    abi::{HEARD_GRAIN_NS, Outcome, ServerNumber, counter_index},
+    abi::{
+        Class, FlowKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, counter_index,
+        pending_index,
+    },
     packet::Frame,
     rewrite::{self, Rewrite},
-    steer::{Action, Hop, Verdict, steer},
+    steer::{Action, FlipId, Hop, Note, Verdict, steer},
 };
 
 use crate::tables::KernelTables;
@@ -27,8 +35,8 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     let verdict = steer(&mut frame, &KernelTables { ctx: &ctx });
     let (action, outcome) = apply(&mut frame, verdict.action);
     count(&verdict, outcome, bytes);
-    if let (Some(server), Outcome::ToClient | Outcome::ToClientByStack) = (verdict.server, outcome) {
-        note_heard(server);
+    if let Some(server) = verdict.server {
+        note(server, &verdict, outcome);
     }
     // Level 0, the default, is constant data for the verifier, which then removes all of this from the program.
     if action != xdp_action::XDP_REDIRECT {
@@ -89,15 +97,100 @@ fn count(verdict: &Verdict, outcome: Outcome, bytes: u64) {
 }
 
 #[inline(always)]
-fn note_heard(server: ServerNumber) {
-    let Some(heard) = maps::HEARD.get_ptr_mut(server.0) else { return };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_ns() };
-    // SAFETY: a valid, aligned pointer into the map, which other CPUs and the controller use at the same time: volatile, so
-    // that it is one load and one store of a word. Two CPUs may both store; either value is right.
+fn note(server: ServerNumber, verdict: &Verdict, outcome: Outcome) {
+    match verdict.note {
+        Note::Sent { flip, flow } if outcome == Outcome::ToServer => {
+            note_sent(server, verdict.class, flip);
+            if let Some(flow) = flow {
+                note_flow(&flow);
+            }
+        }
+        Note::Heard { flip } if matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack) => {
+            note_heard(server, flip);
+        }
+        Note::Refused { code } => note_refused(server, code),
+        _ => {}
+    }
+}
+
+// Pointers into the maps are valid and aligned. What other CPUs and the controller use at the same time is read and written
+// volatile, so that it is one load or one store of a word. Two CPUs may both store; either value is right.
+
+#[inline(always)]
+fn note_sent(server: ServerNumber, class: Class, flip: FlipId) {
+    let Some(traffic) = maps::TRAFFIC.get_ptr(server.0) else { return };
+    let Some(pending) = maps::PENDING.get_ptr_mut(pending_index(server, class)) else { return };
+    // SAFETY: as above for what is shared. The count is this CPU's own, and XDP programs on one CPU do not interrupt each
+    // other; the time last, or who reads would take the old count for one of the new time.
     unsafe {
-        if now.wrapping_sub(read_volatile(heard)) >= HEARD_GRAIN_NS {
-            write_volatile(heard, now);
+        let heard_at = read_volatile(&raw const (*traffic).heard_at);
+        let before = if (*pending).heard_at == heard_at { (*pending).packets } else { 0 };
+        write_volatile(&raw mut (*pending).packets, before + 1);
+        write_volatile(&raw mut (*pending).heard_at, heard_at);
+    }
+    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip.index) {
+        // SAFETY: as above.
+        unsafe { stamp(&raw mut (*entry).first_to, flip.epoch, || bpf_ktime_get_ns()) };
+    }
+}
+
+#[inline(always)]
+fn note_heard(server: ServerNumber, flip: Option<FlipId>) {
+    let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) else { return };
+    // SAFETY: a helper without arguments; for the rest as above.
+    let now = unsafe {
+        let (now, heard_at) = (bpf_ktime_get_ns(), &raw mut (*traffic).heard_at);
+        if now.wrapping_sub(read_volatile(heard_at)) >= HEARD_GRAIN_NS {
+            write_volatile(heard_at, now);
+        }
+        now
+    };
+    let Some(flip) = flip else { return };
+    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip.index) {
+        // SAFETY: as above.
+        unsafe { stamp(&raw mut (*entry).first_back, flip.epoch, || now) };
+    }
+}
+
+/// Stamps the first packet of an epoch. The clock is asked only then.
+///
+/// # Safety
+///
+/// `stamp` must point into a map.
+#[inline(always)]
+unsafe fn stamp(stamp: *mut Stamp, epoch: u16, now: impl FnOnce() -> u64) {
+    // SAFETY: as the caller promises. The epoch last: who sees it sees the time too.
+    unsafe {
+        if read_volatile(&raw const (*stamp).epoch) != u64::from(epoch) {
+            write_volatile(&raw mut (*stamp).at, now());
+            write_volatile(&raw mut (*stamp).epoch, u64::from(epoch));
+        }
+    }
+}
+
+/// Looks before it writes, because nearly all packets are of a flow that is known by then. A full table, or one that other
+/// CPUs write to, is no reason to do anything else with the packet.
+#[inline(always)]
+fn note_flow(flow: &FlowKey) {
+    if maps::FLOWS.get_ptr(flow).is_none() {
+        let _ = maps::FLOWS.insert(flow, 1, u64::from(BPF_NOEXIST));
+    }
+}
+
+#[inline(always)]
+fn note_refused(server: ServerNumber, code: u8) {
+    let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) else { return };
+    // SAFETY: as in `note_heard`.
+    unsafe {
+        let (at, refused_at) = (bpf_ktime_get_ns(), &raw mut (*traffic).refused_at);
+        if at.wrapping_sub(read_volatile(refused_at)) < REFUSED_GRAIN_NS {
+            return;
+        }
+        write_volatile(refused_at, at);
+        // A full ring has woken the controller long ago.
+        if let Some(mut record) = maps::SIGNALS.reserve::<SignalRecord>(0) {
+            record.write(SignalRecord { at, server: server.0, code: u32::from(code) });
+            record.submit(0);
         }
     }
 }

@@ -3,11 +3,12 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
-    Address, Counter, HeardAt, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry,
-    ServerEntry, ServiceEntry, SteeringWord,
+    Address, Counter, FlipEntry, FlowKey, FlowValue, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS, MAX_FLOWS, MAX_PENDING,
+    MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, PendingEntry, SIGNALS_BYTES, ServerEntry, ServiceEntry,
+    SteeringWord, TrafficEntry,
 };
 
 /// VIP → service.
@@ -28,9 +29,25 @@ pub(crate) static SERVERS: Array<ServerEntry> = Array::pinned(MAX_SLOTS, 0);
 #[map]
 pub(crate) static STEERING: Array<SteeringWord> = Array::pinned(MAX_SERVICES, BPF_F_MMAPABLE);
 
-/// Server → when it was last heard. Mapped into the controller's memory as well.
+/// Server → when it was last heard and refused. Mapped into the controller's memory as well.
 #[map]
-pub(crate) static HEARD: Array<HeardAt> = Array::pinned(MAX_SERVERS, BPF_F_MMAPABLE);
+pub(crate) static TRAFFIC: Array<TrafficEntry> = Array::pinned(MAX_SERVERS, BPF_F_MMAPABLE);
+
+/// Server and class → packets that it was sent since it was last heard.
+#[map]
+pub(crate) static PENDING: PerCpuArray<PendingEntry> = PerCpuArray::pinned(MAX_PENDING, 0);
+
+/// Service, epoch and class → the first packets after that flip.
+#[map]
+pub(crate) static FLIPS: Array<FlipEntry> = Array::pinned(MAX_FLIPS, 0);
+
+/// RTP flows seen while flows are counted. Not preallocated, because it is empty nearly all of the time.
+#[map]
+pub(crate) static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC);
+
+/// What the controller must hear of at once.
+#[map]
+pub(crate) static SIGNALS: RingBuf = RingBuf::pinned(SIGNALS_BYTES, 0);
 
 /// What became of the packets, by server, class and outcome.
 #[map]

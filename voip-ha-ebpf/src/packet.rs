@@ -10,7 +10,12 @@ use crate::abi::{Address, Mac};
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LEN: usize = size_of::<Ethernet>();
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_UDP: u8 = 17;
+/// "Destination unreachable" (RFC 792).
+const ICMP_UNREACHABLE: u8 = 3;
+/// The fragment offset alone.
+const FRAGMENT_OFFSET_BITS: [u8; 2] = [0x1f, 0xff];
 /// "More fragments" and the fragment offset, as against "don't fragment" and the reserved bit (RFC 791, section 3.1).
 const FRAGMENT_BITS: [u8; 2] = [0x3f, 0xff];
 
@@ -67,12 +72,32 @@ pub struct Udp {
     pub checksum: [u8; 2],
 }
 
+/// An ICMP header with the word behind it.
+#[repr(C)]
+pub struct Icmp {
+    kind: u8,
+    code: u8,
+    checksum: [u8; 2],
+    rest: [u8; 4],
+}
+
 // SAFETY: arrays of u8 only.
 unsafe impl Bytes for Ethernet {}
+// SAFETY: u8 and arrays of u8 only.
+unsafe impl Bytes for Icmp {}
 // SAFETY: u8 and arrays of u8 only.
 unsafe impl Bytes for Ipv4 {}
 // SAFETY: arrays of u8 only.
 unsafe impl Bytes for Udp {}
+
+impl Ipv4 {
+    /// Bytes of the header with its options; nothing if it is none of IPv4.
+    #[inline(always)]
+    fn header_length(&self) -> Option<u8> {
+        let length = (self.version_ihl & 0x0f) * 4;
+        (self.version_ihl >> 4 == 4 && usize::from(length) >= size_of::<Self>()).then_some(length)
+    }
+}
 
 impl<'a> Frame<'a> {
     /// A frame from the address of its first byte to the address past its last one, as XDP gives them.
@@ -141,6 +166,15 @@ pub struct Datagram {
     pub offset: usize,
 }
 
+/// An ICMP destination unreachable about a UDP datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Code of the message, such as 3 for a port.
+    pub code: u8,
+    /// Receiver of the datagram that could not be delivered.
+    pub about: Address,
+}
+
 /// Why a frame is no IPv4 packet that could be a service's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotNetwork {
@@ -161,6 +195,14 @@ pub enum NotDatagram {
     Malformed,
 }
 
+impl Network {
+    /// Whether the packet carries ICMP.
+    #[inline(always)]
+    pub fn is_icmp(&self) -> bool {
+        self.protocol == PROTOCOL_ICMP
+    }
+}
+
 /// Reads Ethernet and IPv4 headers.
 #[inline(always)]
 pub fn network(frame: &mut Frame<'_>) -> Result<Network, NotNetwork> {
@@ -172,10 +214,7 @@ pub fn network(frame: &mut Frame<'_>) -> Result<Network, NotNetwork> {
         return Err(NotNetwork::NotIpv4);
     }
     let ip: &mut Ipv4 = frame.at(ETHERNET_LEN).ok_or(NotNetwork::NotIpv4)?;
-    let header_length = (ip.version_ihl & 0x0f) * 4;
-    if ip.version_ihl >> 4 != 4 || usize::from(header_length) < size_of::<Ipv4>() {
-        return Err(NotNetwork::NotIpv4);
-    }
+    let header_length = ip.header_length().ok_or(NotNetwork::NotIpv4)?;
     Ok(Network {
         source: ip.source,
         destination: ip.destination,
@@ -214,4 +253,31 @@ pub fn datagram(frame: &mut Frame<'_>, network: &Network) -> Result<Datagram, No
         destination_port: u16::from_be_bytes(udp.destination),
         offset,
     })
+}
+
+/// Reads an ICMP destination unreachable about a UDP datagram: a first fragment, or the whole, with the quoted IPv4 header
+/// inside the packet, and that inside the frame. `None` if the packet is anything else. No checksum is looked at: it is a claim of its sender
+/// in any case.
+#[inline(always)]
+pub fn unreachable(frame: &mut Frame<'_>, network: &Network) -> Option<Unreachable> {
+    let [high, low] = network.fragment;
+    if !network.is_icmp() || high & FRAGMENT_OFFSET_BITS[0] != 0 || low & FRAGMENT_OFFSET_BITS[1] != 0 {
+        return None;
+    }
+    let offset = ETHERNET_LEN + usize::from(network.header_length);
+    let quoted = offset + size_of::<Icmp>();
+    let frame_length = frame.len();
+    let icmp: &mut Icmp = frame.at(offset)?;
+    if icmp.kind != ICMP_UNREACHABLE {
+        return None;
+    }
+    let code = icmp.code;
+    let ip: &mut Ipv4 = frame.at(quoted)?;
+    ip.header_length()?;
+    // After the bounds of the frame, which the compiler would otherwise conclude from this where the verifier cannot.
+    let packet_end = ETHERNET_LEN + usize::from(network.total_length);
+    if quoted + size_of::<Ipv4>() > packet_end || packet_end > frame_length {
+        return None;
+    }
+    (ip.ttl_protocol[1] == PROTOCOL_UDP).then_some(Unreachable { code, about: ip.destination })
 }

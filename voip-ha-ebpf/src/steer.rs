@@ -4,7 +4,8 @@
 //! maps.
 //!
 //! ```text
-//!                       to a VIP ──► service port? ──► active server ──► its next hop ──► fits? ──► redirect
+//!                       ICMP: a datagram to a server could not be delivered ──► pass, and say so
+//!                       to a VIP ──► service port? ──► server of its class ──► its next hop ──► fits? ──► redirect
 //! frame ──► IPv4? ──┤
 //!                       from a server ──► to no server? ──► service port? ──► route ──► may send?
 //!                                                                              ──► redirect (or by the stack)
@@ -12,8 +13,11 @@
 //! ```
 
 use crate::{
-    abi::{Address, Class, Mac, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord},
-    packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork},
+    abi::{
+        Address, Class, FlowKey, Mac, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot,
+        SteeringWord, flip_index,
+    },
+    packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork, Unreachable},
     rewrite::Rewrite,
 };
 
@@ -71,7 +75,7 @@ pub struct Hop {
     pub destination: Mac,
 }
 
-/// What is to be done with a packet, and whom it is counted for.
+/// What is to be done with a packet, whom it is counted for, and what it says about that server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The server concerned.
@@ -80,12 +84,54 @@ pub struct Verdict {
     pub class: Class,
     /// What is to be done.
     pub action: Action,
+    /// What is to be noted once that is done.
+    pub note: Note,
+}
+
+/// What a packet says about a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Nothing.
+    Nothing,
+    /// If it is redirected: the server was sent one packet more.
+    Sent {
+        /// Under which flip.
+        flip: FlipId,
+        /// The flow to be noted, while flows are counted.
+        flow: Option<FlowKey>,
+    },
+    /// If it goes to the client: the server is alive.
+    Heard {
+        /// Under which flip, if packets of this class go to the server.
+        flip: Option<FlipId>,
+    },
+    /// Somebody says that the server, or its port, cannot be reached.
+    Refused {
+        /// Code of the ICMP message.
+        code: u8,
+    },
+}
+
+/// Where the first packets of one flip and class are stamped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlipId {
+    /// Index in the map `FLIPS`.
+    pub index: u32,
+    /// The stamp there is this flip's if it has this epoch.
+    pub epoch: u16,
+}
+
+impl FlipId {
+    #[inline(always)]
+    fn of(service: u32, word: SteeringWord, class: Class) -> Self {
+        Self { index: flip_index(service, word.epoch(), class), epoch: word.epoch() }
+    }
 }
 
 /// What is to be done with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Rewrite it and send it to the active server.
+    /// Rewrite it and send it to the server of its class.
     ToServer(Rewrite, Hop),
     /// Rewrite it and send it to the client.
     ToClient(Rewrite, Hop),
@@ -98,9 +144,15 @@ pub enum Action {
 }
 
 impl Verdict {
+    /// A verdict that says nothing about a server.
+    #[inline(always)]
+    fn plain(server: Option<ServerNumber>, class: Class, action: Action) -> Self {
+        Self { server, class, action, note: Note::Nothing }
+    }
+
     #[inline(always)]
     fn pass(outcome: Outcome) -> Self {
-        Self { server: None, class: Class::Other, action: Action::Pass(outcome) }
+        Self::plain(None, Class::Other, Action::Pass(outcome))
     }
 
     /// A packet of a service whose UDP header cannot be used.
@@ -111,7 +163,7 @@ impl Verdict {
             NotDatagram::Fragment => Action::Drop(Outcome::Fragment),
             NotDatagram::Malformed => Action::Drop(Outcome::Malformed),
         };
-        Self { server, class: Class::Other, action }
+        Self::plain(server, Class::Other, action)
     }
 }
 
@@ -123,6 +175,9 @@ pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
         Err(NotNetwork::NotUnicast) => return Verdict::pass(Outcome::NotUnicast),
         Err(NotNetwork::NotIpv4) => return Verdict::pass(Outcome::NotIpv4),
     };
+    if network.is_icmp() {
+        return icmp(frame, &network, tables);
+    }
     if let Some(service) = tables.service(&network.destination) {
         return match packet::datagram(frame, &network) {
             Ok(datagram) => towards_server(&network, &datagram, service, tables),
@@ -133,7 +188,7 @@ pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
         // The servers may share their registrations over a service port, and the one that is fenced has to hear them.
         if tables.origin(&network.destination).is_some() {
             let action = Action::Pass(Outcome::BetweenServers);
-            return Verdict { server: Some(origin.server()), class: Class::Other, action };
+            return Verdict::plain(Some(origin.server()), Class::Other, action);
         }
         return match packet::datagram(frame, &network) {
             Ok(datagram) => towards_client(&network, &datagram, origin, tables),
@@ -144,32 +199,58 @@ pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
     Verdict::pass(Outcome::NotService)
 }
 
+/// All ICMP passes untouched. What became of a datagram to a server is news, whoever tells it to whom.
+#[inline(always)]
+fn icmp(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> Verdict {
+    if let Some(Unreachable { code, about }) = packet::unreachable(frame, network)
+        && let Some(origin) = tables.origin(&about)
+    {
+        let (server, action) = (Some(origin.server()), Action::Pass(Outcome::ServerUnreachable));
+        return Verdict { server, class: Class::Other, action, note: Note::Refused { code } };
+    }
+    if tables.service(&network.destination).is_some() {
+        return Verdict::pass(Outcome::NotUdp);
+    }
+    let Some(origin) = tables.origin(&network.source) else { return Verdict::pass(Outcome::NotService) };
+    let to_server = tables.origin(&network.destination).is_some();
+    let outcome = if to_server { Outcome::BetweenServers } else { Outcome::NotUdp };
+    Verdict::plain(Some(origin.server()), Class::Other, Action::Pass(outcome))
+}
+
 #[inline(always)]
 fn towards_server(network: &Network, datagram: &Datagram, service: &ServiceEntry, tables: &impl Tables) -> Verdict {
     let class = service.ports.class(datagram.destination_port);
     if class == Class::Other {
         return Verdict::pass(Outcome::NotServicePort);
     }
-    let Some(slot) = tables.steering(service.service).and_then(SteeringWord::active) else {
-        return Verdict { server: None, class, action: Action::Drop(Outcome::NoActiveServer) };
+    let word = tables.steering(service.service).unwrap_or_default();
+    let Some(slot) = word.target(class) else {
+        return Verdict::plain(None, class, Action::Drop(Outcome::NoActiveServer));
     };
     let server = Some(slot.server());
     let entry = match tables.server(slot) {
         Some(entry) if entry.ifindex != 0 => entry,
-        _ => return Verdict { server, class, action: Action::Drop(Outcome::NoNextHop) },
+        _ => return Verdict::plain(server, class, Action::Drop(Outcome::NoNextHop)),
     };
     if network.ttl <= 1 {
-        return Verdict { server, class, action: Action::Drop(Outcome::TtlExpired) };
+        return Verdict::plain(server, class, Action::Drop(Outcome::TtlExpired));
     }
     // The device would drop it as well, but after it has been counted as redirected.
     if u32::from(network.total_length) > entry.mtu {
-        return Verdict { server, class, action: Action::Drop(Outcome::TooLarge) };
+        return Verdict::plain(server, class, Action::Drop(Outcome::TooLarge));
     }
     // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
     let source = if network.source == entry.address { network.destination } else { network.source };
     let rewrite = Rewrite { source, destination: entry.address, udp: datagram.offset };
     let hop = Hop { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop };
-    Verdict { server, class, action: Action::ToServer(rewrite, hop) }
+    let flow = (class == Class::Rtp && word.is_census()).then_some(FlowKey {
+        service: service.service,
+        client: network.source,
+        client_port: datagram.source_port,
+        service_port: datagram.destination_port,
+    });
+    let note = Note::Sent { flip: FlipId::of(service.service, word, class), flow };
+    Verdict { server, class, action: Action::ToServer(rewrite, hop), note }
 }
 
 #[inline(always)]
@@ -178,7 +259,7 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
     let server = Some(number);
     let class = origin.ports.class(datagram.source_port);
     if class == Class::Other {
-        return Verdict { server, class, action: Action::Pass(Outcome::NotServicePort) };
+        return Verdict::plain(server, class, Action::Pass(Outcome::NotServicePort));
     }
     let route = tables.route(&RouteQuery {
         source: origin.vip,
@@ -189,10 +270,11 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
     });
     // Before the fence: the answer to a probe comes from a service port too, and a fenced server must be probed.
     if route == Route::NotForwarded {
-        return Verdict { server, class, action: Action::Pass(Outcome::NotForwarded) };
+        return Verdict::plain(server, class, Action::Pass(Outcome::NotForwarded));
     }
-    if !tables.steering(origin.service).is_some_and(|word| word.may_send(number)) {
-        return Verdict { server, class, action: Action::Drop(Outcome::Fenced) };
+    let word = tables.steering(origin.service).unwrap_or_default();
+    if !word.may_send(number) {
+        return Verdict::plain(server, class, Action::Drop(Outcome::Fenced));
     }
     let rewrite = Rewrite { source: origin.vip, destination: network.destination, udp: datagram.offset };
     let action = match route {
@@ -202,7 +284,8 @@ fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, 
         Route::NotForwarded => Action::Pass(Outcome::NotForwarded),
         Route::Refused => Action::Drop(Outcome::Unroutable),
     };
-    Verdict { server, class, action }
+    let flip = word.goes_to(class, number).then_some(FlipId::of(origin.service, word, class));
+    Verdict { server, class, action, note: Note::Heard { flip } }
 }
 
 /// A fragment has no ports to tell whether a client may see it. What goes to the gateway needs no rewriting.
@@ -219,7 +302,7 @@ fn fragment_from(network: &Network, origin: &OriginEntry, tables: &impl Tables) 
         Route::NotForwarded => Action::Pass(Outcome::NotForwarded),
         _ => Action::Drop(Outcome::Fragment),
     };
-    Verdict { server: Some(origin.server()), class: Class::Other, action }
+    Verdict::plain(Some(origin.server()), Class::Other, action)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod mapped;
 mod object;
 mod pins;
 mod places;
+mod signals;
 mod tables;
 
 use std::{os::fd::BorrowedFd, time::Duration};

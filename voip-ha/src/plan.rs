@@ -75,23 +75,23 @@ impl Plan {
         let mut services = Vec::new();
         for (vip, entry) in tables.services()? {
             let word = tables.word(entry.service)?;
+            let named = word.named();
             let address = |slot: Option<Slot>| -> Result<Option<Ipv4Addr>> {
                 slot.map(|slot| Ok(tables.slot(slot)?.address.into())).transpose()
             };
             let mut servers = Vec::new();
             for (address, origin) in origins.iter().filter(|(_, origin)| origin.service == entry.service) {
                 // Packets follow the word; where it names the server's other slot, that is what counts.
-                let mut named = [word.active(), word.draining()].into_iter().flatten();
-                let slot = named.find(|slot| slot.server() == origin.server()).unwrap_or(Slot(origin.slot));
+                let slot = named.slots().find(|slot| slot.server() == origin.server()).unwrap_or(Slot(origin.slot));
                 servers.push(ServerPlan { address: *address, next_hop: NextHop::of(&tables.slot(slot)?) });
             }
             services.push(ServicePlan {
                 vip,
                 sip_ports: entry.ports.sip.into_iter().filter(|port| *port != 0).collect(),
                 rtp_ports: rtp(&entry.ports),
-                signalling: address(word.active())?,
-                media: address(word.active())?,
-                draining: address(word.draining())?,
+                signalling: address(named.signalling)?,
+                media: address(named.media)?,
+                draining: address(named.draining)?,
                 servers,
             });
         }

@@ -8,7 +8,7 @@ use voip_ha::{
     ids::ServiceId,
     plan::Plan,
 };
-use voip_ha_ebpf::abi::{Address, OriginEntry, ServerEntry, ServerNumber, Slot};
+use voip_ha_ebpf::abi::{Address, Class, OriginEntry, ServerEntry, ServerNumber, Slot};
 
 use super::{
     frame::datagram,
@@ -158,7 +158,7 @@ fn a_newcomer_is_not_written_over_the_entry_that_packets_look_at() -> Result<()>
         // Once more, so that the entry in use is in the bank that an unused number would begin with.
         rig.datapath
             .set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6] })?;
-        let slot = rig.datapath.tables().word(0)?.active().context("nobody is active")?;
+        let slot = rig.datapath.tables().word(0)?.target(Class::Sip).context("nobody is active")?;
         let entry = rig.datapath.tables().slot(slot)?;
         let rig = rig.restarted(CHANGED)?;
         ensure!(rig.number("newcomer")? == slot.server(), "the newcomer has another number");
@@ -225,7 +225,11 @@ fn a_server_that_moves_to_another_service_is_active_in_neither() -> Result<()> {
         ensure!(rig.number("two")? == number, "another number");
         let expected = Steering::to(rig.server("one")?);
         ensure!(rig.datapath.steering(TRUNK) == expected, "{:?}", rig.datapath.steering(TRUNK));
-        ensure!(rig.datapath.steering(PBX).signalling == Some(rig.server("master")?), "{:?}", rig.datapath.steering(PBX));
+        ensure!(
+            rig.datapath.steering(PBX).signalling == Some(rig.server("master")?),
+            "{:?}",
+            rig.datapath.steering(PBX)
+        );
         let from_two = datagram(([10, 0, 0, 6], 5060), (PHONE, 4000));
         ensure!(outcome(&mut rig, BACK, &from_two)? == "fenced", "it may send");
         rig.steer(PBX, Some("two"), None)?;
@@ -267,17 +271,20 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
         tables.servers.set(fresh.0, entry, 0)?;
         tables.origins.insert(address, OriginEntry { slot: fresh.0, ..origin }, 0)?;
         let word = |tables: &Tables| tables.word(origin.service);
-        ensure!(word(&tables)?.active() == Some(fresh.other_bank()), "{:?}", word(&tables)?);
+        ensure!(word(&tables)?.target(Class::Sip) == Some(fresh.other_bank()), "{:?}", word(&tables)?);
         let seen = Plan::from_kernel(&tables)?.services[0].servers[0].next_hop;
         ensure!(seen == next_hop("master"), "{seen:?} is not what packets follow");
 
         let mut rig = rig.restarted(SERVICES)?;
-        ensure!(word(&tables)?.active() == Some(fresh), "the word names the old bank, which is no longer kept up");
+        ensure!(
+            word(&tables)?.target(Class::Sip) == Some(fresh),
+            "the word names the old bank, which is no longer kept up"
+        );
         ensure!(target(&mut rig, VIP)? == entry.next_hop, "the old way is still in use");
         let (master, destination) = (rig.server("master")?, [2, 8, 8, 8, 8, 8]);
         rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination })?;
         ensure!(target(&mut rig, VIP)? == destination, "the new way is not used");
-        ensure!(word(&tables)?.active() == Some(fresh.other_bank()), "an entry in use was written over");
+        ensure!(word(&tables)?.target(Class::Sip) == Some(fresh.other_bank()), "an entry in use was written over");
         Ok(())
     })
 }

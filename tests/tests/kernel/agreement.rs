@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
+use voip_ha::datapath::Datapath as _;
 use voip_ha_ebpf::abi::{Address, Outcome};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     generate,
     model::Model,
     net::{BACK, FRONT, OTHER_VIP, PHONE, VIP},
+    noted::Expected,
     rig::{Act, PBX, Ran, Rig, TRUNK, Tally, next_hop, with_rig},
 };
 
@@ -29,20 +31,27 @@ const TRUNK_SERVERS: &Servers = &[("one", [10, 0, 0, 3]), ("two", [10, 0, 0, 6])
 struct Steered {
     vip: Address,
     servers: &'static Servers,
-    active: Option<&'static str>,
+    signalling: Option<&'static str>,
+    media: Option<&'static str>,
     draining: Option<&'static str>,
 }
 
 impl Steered {
     fn at_random(rng: &mut Rng, vip: Address, servers: &'static Servers) -> Self {
         // The master is active half of the time: what is dropped for want of a server or a next hop says little.
-        let active = if rng.bool() { Some(servers[0].0) } else { Self::anyone(rng, servers) };
-        Self { vip, servers, active, draining: Self::anyone(rng, servers) }
+        let signalling = if rng.bool() { Some(servers[0].0) } else { Self::anyone(rng, servers) };
+        let media = if rng.bool() { signalling } else { Self::anyone(rng, servers) };
+        Self { vip, servers, signalling, media, draining: Self::anyone(rng, servers) }
     }
 
     /// One of the servers, or none of them.
     fn anyone(rng: &mut Rng, servers: &Servers) -> Option<&'static str> {
         servers.get(rng.usize(..=servers.len())).map(|(name, _)| *name)
+    }
+
+    /// Where a packet to this port goes. All RTP ports of the services are above all SIP ports.
+    fn target(&self, port: u16) -> Option<&'static str> {
+        if port >= 10_000 { self.media } else { self.signalling }
     }
 
     fn name_of(&self, address: Address) -> Option<&'static str> {
@@ -72,21 +81,22 @@ fn judge(before: &[u8], ran: &Ran, steered: &[Steered; 2]) -> Result<()> {
     ensure!(new.ip.ttl() > 0 || ran.act == Act::Pass, "redirected with no time to live");
     let [from, to] = [old.ip.source(), old.ip.destination()];
     match steered.iter().find(|service| service.vip == to) {
-        Some(service) => to_active(&new, after, from, service),
+        Some(service) => to_target(&new, after, from, service),
         None => {
             let sender = steered.iter().find_map(|service| Some((service, service.name_of(from)?)));
             let (service, name) = sender.context("neither to a VIP nor from a server, and changed")?;
-            ensure!(service.active == Some(name) || service.draining == Some(name), "{name} got through the fence");
+            let may_send = [service.signalling, service.media, service.draining].contains(&Some(name));
+            ensure!(may_send, "{name} got through the fence");
             ensure!((new.ip.source(), new.ip.destination()) == (service.vip, to), "not from the VIP to {to:?}");
             Ok(())
         }
     }
 }
 
-fn to_active(new: &Datagram<'_>, after: &[u8], from: Address, service: &Steered) -> Result<()> {
+fn to_target(new: &Datagram<'_>, after: &[u8], from: Address, service: &Steered) -> Result<()> {
     let target = new.ip.destination();
     let name = service.name_of(target).with_context(|| format!("to {target:?}, which is no server of the service"))?;
-    ensure!(service.active == Some(name), "to {name}, which is not active");
+    ensure!(service.target(new.udp.destination_port()) == Some(name), "to {name}, which is not active");
     let hop = next_hop(name).context("to a server without a next hop")?;
     ensure!(hop.ifindex == BACK, "to a device that is not ours");
     ensure!(after[..12] == [hop.destination, hop.source].concat(), "to {name} by the wrong next hop");
@@ -102,12 +112,13 @@ fn compare(
     steered: &[Steered; 2],
     from: u32,
     frame: &[u8],
-    tally: &mut Tally,
+    (tally, expected): (&mut Tally, &mut Expected),
 ) -> Result<()> {
-    let (wanted, place) = model.run(frame);
+    let (wanted, place, noted) = model.run(frame);
     let found = rig.run(from, frame)?;
     ensure!(found == wanted, "{place:?}: the kernel makes it\n{found:02x?}, the host\n{wanted:02x?}");
     judge(frame, &found, steered)?;
+    noted.map_or(Ok(()), |noted| expected.add(rig.datapath.tables(), &noted))?;
     let (packets, bytes) = tally.entry(place).or_default();
     (*packets, *bytes) = (*packets + 1, *bytes + frame.len() as u64);
     Ok(())
@@ -118,25 +129,30 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
     with_rig(|rig| {
         let seed = generate::seed()?;
         let mut rng = Rng::with_seed(seed);
-        let mut tally = Tally::new();
+        let (mut tally, mut expected) = (Tally::new(), Expected::default());
         for batch in 0..FRAMES / BATCH {
             let steered = [
                 Steered::at_random(&mut rng, VIP, PBX_SERVERS),
                 Steered::at_random(&mut rng, OTHER_VIP, TRUNK_SERVERS),
             ];
             for (service, steered) in [PBX, TRUNK].into_iter().zip(&steered) {
-                rig.steer(service, steered.active, steered.draining)?;
+                rig.steer_apart(service, [steered.signalling, steered.media], steered.draining)?;
+                if rng.bool() {
+                    rig.datapath.end_census(service);
+                }
             }
             let model = Model::of(rig.datapath.tables())?;
             for number in 0..BATCH {
                 let (from, frame) = generate::frame(&mut rng);
-                compare(rig, &model, &steered, from, &frame, &mut tally).with_context(|| {
+                compare(rig, &model, &steered, from, &frame, (&mut tally, &mut expected)).with_context(|| {
                     format!("VOIP_HA_SEED={seed}, batch {batch}, frame {number} on {from}: {frame:02x?}")
                 })?;
             }
             let found = rig.tally()?;
             ensure!(found == tally, "VOIP_HA_SEED={seed}, batch {batch}: counted {found:#?}, should be {tally:#?}");
+            expected.check(rig).with_context(|| format!("VOIP_HA_SEED={seed}, batch {batch}"))?;
         }
+        ensure!(expected.has_seen_everything(), "what is tested?");
         let reached: BTreeSet<_> = tally.keys().map(|(_, _, outcome)| *outcome).collect();
         let all: BTreeSet<_> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
         ensure!(reached == all, "{FRAMES} frames reach only {reached:?}: what is tested?");
@@ -148,8 +164,20 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
 fn kernel_and_host_agree_about_a_frame_cut_at_every_length() -> Result<()> {
     with_rig(|rig| {
         let steered = [
-            Steered { vip: VIP, servers: PBX_SERVERS, active: Some("master"), draining: None },
-            Steered { vip: OTHER_VIP, servers: TRUNK_SERVERS, active: Some("one"), draining: None },
+            Steered {
+                vip: VIP,
+                servers: PBX_SERVERS,
+                signalling: Some("master"),
+                media: Some("master"),
+                draining: None,
+            },
+            Steered {
+                vip: OTHER_VIP,
+                servers: TRUNK_SERVERS,
+                signalling: Some("one"),
+                media: Some("one"),
+                draining: None,
+            },
         ];
         let model = Model::of(rig.datapath.tables())?;
         for options in 0..=10 {
@@ -161,7 +189,7 @@ fn kernel_and_host_agree_about_a_frame_cut_at_every_length() -> Result<()> {
                 let whole = datagram_with(header, ports, b"OPTIONS");
                 for length in 14..=whole.len() {
                     let frame = &whole[..length];
-                    compare(rig, &model, &steered, arm, frame, &mut Tally::new())
+                    compare(rig, &model, &steered, arm, frame, (&mut Tally::new(), &mut Expected::default()))
                         .with_context(|| format!("{options} words of options, cut at {length}"))?;
                     let act = rig.run(arm, frame)?.act;
                     ensure!((act == Act::Redirect) == (length == whole.len()), "cut at {length}: {act:?}");

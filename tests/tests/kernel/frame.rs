@@ -1,7 +1,8 @@
 //! Frames to try the program with, and a judgement of frames that owes nothing to the code under test.
 
 use etherparse::{
-    IpHeaders, IpNumber, Ipv4Header, Ipv4HeaderSlice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice, UdpSlice,
+    Icmpv4Type, IpHeaders, IpNumber, Ipv4Header, Ipv4HeaderSlice, NetSlice, PacketBuilder, SlicedPacket,
+    TransportSlice, UdpSlice,
 };
 use voip_ha_ebpf::abi::Address;
 
@@ -27,6 +28,18 @@ pub(crate) fn datagram_with(header: Ipv4Header, ports: (u16, u16), payload: &[u8
 /// A frame like one of a call: 20 ms of G.711.
 pub(crate) fn datagram(from: (Address, u16), to: (Address, u16)) -> Vec<u8> {
     datagram_with(ip_header(from.0, to.0), (from.1, to.1), &[0xd5; 172])
+}
+
+/// An ICMP destination unreachable about a datagram, with its IP header and the eight bytes behind that.
+pub(crate) fn unreachable(from: Address, to: Address, code: u8, about: &[u8]) -> Vec<u8> {
+    let kind = Icmpv4Type::Unknown { type_u8: 3, code_u8: code, bytes5to8: [0; 4] };
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4(from, to, 64)
+        .icmpv4(kind)
+        .write(&mut frame, &about[ETHERNET..ETHERNET + 28])
+        .expect("memory takes every frame");
+    frame
 }
 
 /// The frame with other bytes at `offset`.

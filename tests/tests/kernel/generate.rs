@@ -3,7 +3,7 @@
 use std::env;
 
 use anyhow::{Context as _, Result};
-use etherparse::{IpNumber, PacketBuilder};
+use etherparse::{Icmpv4Type, IpFragOffset, IpHeaders, IpNumber, PacketBuilder};
 use fastrand::Rng;
 use voip_ha_ebpf::abi::Address;
 
@@ -31,6 +31,8 @@ const CLIENTS: [Address; 15] = [
     OTHER_VIP,
     [10, 0, 0, 2],
 ];
+/// On the way to the cloud.
+const ROUTER: Address = [10, 0, 0, 254];
 /// Ports of a service or just beside them, and two that are nobody's.
 const PORTS: [u16; 16] =
     [5060, 5060, 5060, 5080, 10_000, 12_345, 15_000, 19_999, 20_000, 22_222, 25_000, 29_999, 5061, 9_999, 0, 53];
@@ -45,10 +47,11 @@ pub(crate) fn seed() -> Result<u64> {
 
 /// A frame, and the interface it comes in by. The kernel runs no program on less than an Ethernet header.
 pub(crate) fn frame(rng: &mut Rng) -> (u32, Vec<u8>) {
-    let mut frame = match rng.u8(..12) {
+    let mut frame = match rng.u8(..14) {
         0..=4 => to_service(rng),
         5..=9 => from_server(rng),
-        10 => unrelated(rng),
+        10..=11 => unreachable(rng),
+        12 => unrelated(rng),
         _ => (0..rng.usize(ETHERNET..200)).map(|_| rng.u8(..)).collect(),
     };
     // Half of the frames stay as they are, a quarter is garbled once, and so on.
@@ -86,6 +89,32 @@ fn datagram(rng: &mut Rng, from: Address, to: Address, ports: (u16, u16)) -> Vec
     let length = if rng.u8(..8) == 0 { rng.usize(1400..1600) } else { rng.usize(..200) };
     let payload: Vec<u8> = (0..length).map(|_| rng.u8(..)).collect();
     datagram_with(header, ports, &payload)
+}
+
+/// An ICMP message, mostly a destination unreachable, of a server or a router, mostly about a datagram to a server, to
+/// anybody. What it quotes may be cut off anywhere, and it may itself be a fragment.
+fn unreachable(rng: &mut Rng) -> Vec<u8> {
+    let reporter = if rng.bool() { pick(rng, &SERVERS) } else { pick(rng, &[ROUTER, PHONE, NOWHERE]) };
+    let about = if rng.u8(..5) == 0 { pick(rng, &CLIENTS) } else { pick(rng, &SERVERS) };
+    let (from, ports) = (pick(rng, &CLIENTS), (rng.u16(..), pick(rng, &PORTS)));
+    let mut quoted = datagram(rng, from, about, ports).split_off(ETHERNET);
+    if rng.u8(..6) == 0 {
+        let protocol = pick(rng, &[IpNumber::TCP.0, IpNumber::ICMP.0]);
+        put(&mut quoted, 9, &[protocol]);
+    }
+    let header = usize::from(quoted[0] & 15) * 4;
+    quoted.truncate(if rng.u8(..4) == 0 { rng.usize(..=header) } else { header + 8 });
+    let type_u8 = pick(rng, &[3, 3, 3, 3, 3, 3, 0, 5, 11]);
+    let kind = Icmpv4Type::Unknown { type_u8, code_u8: rng.u8(..16), bytes5to8: [0; 4] };
+    let mut header = ip_header(reporter, pick(rng, &CLIENTS));
+    if rng.u8(..8) == 0 {
+        header.more_fragments = rng.bool();
+        header.fragment_offset = IpFragOffset::try_new(rng.u16(..2)).expect("0 or 1");
+    }
+    let mut frame = Vec::new();
+    let packet = PacketBuilder::ethernet2([2; 6], [4; 6]).ip(IpHeaders::Ipv4(header, Default::default())).icmpv4(kind);
+    packet.write(&mut frame, &quoted).expect("memory takes every frame");
+    frame
 }
 
 fn unrelated(rng: &mut Rng) -> Vec<u8> {

@@ -10,11 +10,12 @@ use voip_ha_ebpf::{
     },
     packet::Frame,
     rewrite::{self, Rewrite},
-    steer::{Action, Hop, Route, RouteQuery, Tables, Verdict, steer},
+    steer::{Action, Hop, Note, Route, RouteQuery, Tables, Verdict, steer},
 };
 
 use super::{
     net::{self, BACK, FRONT},
+    noted::Noted,
     rig::{Act, Place, Ran},
 };
 
@@ -55,13 +56,20 @@ impl Model {
         })
     }
 
-    /// What the program should make of a frame, and where it should count it.
-    pub(crate) fn run(&self, frame: &[u8]) -> (Ran, Place) {
+    /// What the program should make of a frame, where it should count it, and what it should note.
+    pub(crate) fn run(&self, frame: &[u8]) -> (Ran, Place, Option<Noted>) {
         let mut bytes = frame.to_vec();
         let mut view = Frame::from_slice(&mut bytes);
-        let Verdict { server, class, action } = steer(&mut view, self);
+        let Verdict { server, class, action, note } = steer(&mut view, self);
         let (act, outcome) = carry_out(&mut view, action);
-        (Ran { act, frame: bytes }, place(server, class, outcome))
+        let is_due = match note {
+            Note::Nothing => false,
+            Note::Sent { .. } => outcome == Outcome::ToServer,
+            Note::Heard { .. } => matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack),
+            Note::Refused { .. } => true,
+        };
+        let noted = server.filter(|_| is_due).map(|server| Noted { server, class, note });
+        (Ran { act, frame: bytes }, place(server, class, outcome), noted)
     }
 }
 

@@ -188,12 +188,24 @@ impl Rig {
         Ok(self.datapath.number(self.server(name)?))
     }
 
-    pub(crate) fn steer(&mut self, service: ServiceId, active: Option<&str>, draining: Option<&str>) -> Result<()> {
+    /// Steers signalling and media to the same server. Returns the epoch.
+    pub(crate) fn steer(&mut self, service: ServiceId, active: Option<&str>, draining: Option<&str>) -> Result<u16> {
+        self.steer_apart(service, [active, active], draining)
+    }
+
+    /// Steers signalling and media, in this order, to a server each. Returns the epoch.
+    pub(crate) fn steer_apart(
+        &mut self,
+        service: ServiceId,
+        [signalling, media]: [Option<&str>; 2],
+        draining: Option<&str>,
+    ) -> Result<u16> {
         let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
-        let steering = Steering { signalling: id(active)?, media: id(active)?, draining: id(draining)?, held: false };
-        self.datapath.steer(service, steering);
+        let steering =
+            Steering { signalling: id(signalling)?, media: id(media)?, draining: id(draining)?, held: false };
+        let epoch = self.datapath.steer(service, steering);
         ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
-        Ok(())
+        Ok(epoch)
     }
 
     pub(crate) fn program(&mut self) -> Result<&Xdp> {

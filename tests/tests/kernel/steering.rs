@@ -8,7 +8,7 @@ use voip_ha::datapath::{Datapath as _, NextHop};
 use voip_ha_ebpf::abi::{Address, Outcome};
 
 use super::{
-    frame::{Datagram, datagram, datagram_with, ip_header, patched},
+    frame::{Datagram, datagram, datagram_with, ip_header, patched, unreachable},
     net::{BACK, FAR_PHONE, FRONT, GATEWAY, MTU, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
     rig::{Act, PBX, Rig, with_rig},
 };
@@ -55,6 +55,7 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
     let large = datagram_with(ip_header(MASTER, PHONE), (SIP, 1), &[b'.'; 1600]);
     let sized =
         |length: u32| datagram_with(ip_header(PHONE, VIP), (PHONE_PORT, SIP), &vec![b'.'; length as usize - 28]);
+    let (sent, probe) = (datagram((PHONE, 1), (CLOUD, RTP)), datagram((GATEWAY, 1), (MASTER, SIP)));
     let cases: Vec<(u32, Vec<u8>, Expected)> = vec![
         (FRONT, request(SIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
         (FRONT, request(RTP), (Act::Redirect, Some("master"), "rtp", O::ToServer)),
@@ -88,6 +89,8 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (FRONT, sized(MTU + 1), (Act::Drop, Some("master"), "sip", O::TooLarge)),
         (BACK, reply(MASTER, SIP, CLOUD), (Act::Pass, Some("master"), "other", O::BetweenServers)),
         (BACK, reply(CLOUD, SIP, MASTER), (Act::Pass, Some("cloud"), "other", O::BetweenServers)),
+        (BACK, unreachable(CLOUD, PHONE, 3, &sent), (Act::Pass, Some("cloud"), "other", O::ServerUnreachable)),
+        (BACK, unreachable(MASTER, GATEWAY, 3, &probe), (Act::Pass, Some("master"), "other", O::ServerUnreachable)),
     ];
     with_rig(move |rig| {
         let mut reached: BTreeSet<_> = cases.iter().map(|case| case.2.3).collect();
@@ -137,6 +140,31 @@ fn a_draining_server_still_sends_and_is_fenced_when_draining_ends() -> Result<()
         expect(rig, FRONT, &request(RTP), (Act::Redirect, Some("cloud"), "rtp", Outcome::ToServer))?;
         rig.steer(PBX, Some("cloud"), None)?;
         expect(rig, BACK, &late, (Act::Drop, Some("master"), "rtp", Outcome::Fenced))?;
+        Ok(())
+    })
+}
+
+#[test]
+fn signalling_and_media_go_to_different_servers_and_the_fence_lets_three_through() -> Result<()> {
+    with_rig(|rig| {
+        let astray: Address = [10, 0, 0, 5];
+        let everybody = [("master", MASTER), ("cloud", CLOUD), ("astray", astray), ("lost", [10, 0, 0, 4])];
+        rig.steer_apart(PBX, [Some("master"), Some("cloud")], Some("astray"))?;
+        for (port, class, name, address) in [(SIP, "sip", "master", MASTER), (RTP, "rtp", "cloud", CLOUD)] {
+            let sent = expect(rig, FRONT, &request(port), (Act::Redirect, Some(name), class, Outcome::ToServer))?;
+            ensure!(ends(&sent)? == (PHONE, address), "{class} to {:?}", ends(&sent)?);
+            for (name, from) in everybody {
+                let (act, outcome) = match name {
+                    "lost" => (Act::Drop, Outcome::Fenced),
+                    _ => (Act::Redirect, Outcome::ToClient),
+                };
+                expect(rig, BACK, &reply(from, port, PHONE), (act, Some(name), class, outcome))?;
+            }
+        }
+        rig.steer_apart(PBX, [None, Some("cloud")], None)?;
+        expect(rig, FRONT, &request(SIP), (Act::Drop, None, "sip", Outcome::NoActiveServer))?;
+        expect(rig, FRONT, &request(RTP), (Act::Redirect, Some("cloud"), "rtp", Outcome::ToServer))?;
+        expect(rig, BACK, &reply(MASTER, SIP, PHONE), (Act::Drop, Some("master"), "sip", Outcome::Fenced))?;
         Ok(())
     })
 }

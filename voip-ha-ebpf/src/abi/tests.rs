@@ -3,25 +3,86 @@ use std::collections::HashSet;
 
 #[test]
 fn a_steering_word_gives_back_what_was_packed() {
-    for active in [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))] {
-        for draining in [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))] {
-            for held in [false, true] {
-                let word = SteeringWord::new(active, draining, u32::MAX).with_hold(held);
-                assert_eq!((word.active(), word.draining(), word.is_held()), (active, draining, held));
-                assert_eq!(word.epoch(), u32::MAX >> 1);
+    let slots = [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))];
+    for (signalling, media) in slots.into_iter().flat_map(|slot| slots.map(|other| (slot, other))) {
+        for (draining, epoch) in slots.into_iter().flat_map(|slot| [0, 1, LAST_EPOCH].map(|epoch| (slot, epoch))) {
+            for (held, census) in [(false, false), (false, true), (true, false), (true, true)] {
+                let named = Named { signalling, media, draining };
+                let word = SteeringWord::new(named, epoch).with_hold(held).with_census(census);
+                assert_eq!((word.named(), word.epoch()), (named, epoch));
+                assert_eq!((word.is_held(), word.is_census()), (held, census));
+                let other = Named::both(Slot(7));
+                assert_eq!(word.with(other).with(named), word, "what is not a slot stays");
             }
         }
     }
 }
 
 #[test]
-fn only_the_active_and_the_draining_server_may_send_whichever_bank_they_use() {
-    let [first, second, third] = [ServerNumber(0), ServerNumber(1), ServerNumber(2)];
+fn the_next_epoch_changes_nothing_else_and_is_never_zero() {
+    let word = SteeringWord::new(Named::both(Slot(3)), LAST_EPOCH).with_hold(true).with_census(true);
+    assert_eq!(word.next(), SteeringWord::new(word.named(), 1).with_hold(true).with_census(true));
+    assert_eq!(word.next().next().epoch(), 2);
+    assert_eq!(SteeringWord::default().next(), SteeringWord::new(Named::default(), 1));
+}
+
+#[test]
+fn an_epoch_begins_with_another_server_or_hold_and_a_census_with_a_take_over_only() {
+    let [first, second] = [0, 1].map(ServerNumber);
+    let both = |server: ServerNumber| Named::both(server.slot(0));
+    let change = |from: SteeringWord, named: Named, held: bool| {
+        let to = from.steered(named, held);
+        assert_eq!((to.named(), to.is_held()), (named, held));
+        (to.epoch() - from.epoch(), to.is_census())
+    };
+    let nobody = SteeringWord::default();
+    let word = nobody.steered(both(first), false);
+    assert_eq!(change(nobody, both(first), false), (1, false));
+    assert_eq!(change(word, both(first), false), (0, false));
+    assert_eq!(change(word, both(second), false), (1, true));
+    assert_eq!(change(word, Named { media: Some(second.slot(1)), ..both(first) }, false), (1, true));
+    assert_eq!(change(word, both(first), true), (1, false));
+    assert_eq!(change(word, Named::default(), false), (1, false));
+    assert_eq!(change(word, Named::both(first.slot(1)), false), (0, false));
+    assert_eq!(change(word, Named { draining: Some(second.slot(0)), ..both(first) }, false), (0, false));
+    let counting = word.steered(both(second), false);
+    assert_eq!(change(counting, both(second), true), (1, true), "a count that has begun goes on");
+}
+
+#[test]
+fn only_servers_that_the_word_names_may_send_whichever_bank_they_use() {
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(ServerNumber);
     for bank in 0..BANKS {
-        let word = SteeringWord::new(Some(first.slot(bank)), Some(third.slot(bank)), 0);
-        assert!(word.may_send(first) && word.may_send(third) && !word.may_send(second));
+        let slot = |number: ServerNumber| Some(number.slot(bank));
+        let named = Named { signalling: slot(first), media: slot(second), draining: slot(third) };
+        let word = SteeringWord::new(named, 0);
+        assert_eq!([first, second, third, fourth].map(|server| word.may_send(server)), [true, true, true, false]);
+        assert!(word.goes_to(Class::Sip, first) && !word.goes_to(Class::Rtp, first));
+        assert!(word.goes_to(Class::Rtp, second) && !word.goes_to(Class::Sip, second));
     }
     assert!(!SteeringWord::default().may_send(first));
+}
+
+#[test]
+fn no_two_flips_that_are_remembered_share_an_index_and_none_is_outside_the_map() {
+    let mut seen = HashSet::new();
+    for service in 0..MAX_SERVICES {
+        for epoch in 8..8 + EPOCHS_KEPT as u16 {
+            for &class in Class::ALL {
+                let index = flip_index(service, epoch, class);
+                assert!(index < MAX_FLIPS && seen.insert(index), "{service} {epoch} {class:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_signal_is_read_as_it_was_written_and_nothing_of_another_size_is_one() {
+    let record = SignalRecord { at: 1 << 40, server: 5, code: 3 };
+    let bytes = [&record.at.to_ne_bytes()[..], &record.server.to_ne_bytes(), &record.code.to_ne_bytes()].concat();
+    assert_eq!(SignalRecord::read(&bytes), Some(record));
+    assert_eq!(SignalRecord::read(&bytes[..15]), None);
+    assert_eq!(SignalRecord::read(&[bytes, vec![0]].concat()), None);
 }
 
 #[test]

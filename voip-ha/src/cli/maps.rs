@@ -2,12 +2,14 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, UdpSocket},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
+use voip_ha_ebpf::abi::EPOCHS_KEPT;
 
 use super::{
     Failure, Socket,
@@ -15,7 +17,8 @@ use super::{
 };
 use crate::{
     control::{Answer, Client, Command},
-    datapath::{Pins, Tables, Traffic},
+    datapath::{Ledger, Pins, Stamps, Tables, Traffic},
+    journal::monotonic,
     plan::{Plan, ServicePlan, hop_text},
 };
 
@@ -38,8 +41,10 @@ pub(super) struct Maps {
 enum What {
     /// VIPs, their ports, and the servers that the decision words name
     Services,
-    /// Servers and the way to each
+    /// Servers, the way to each, and what their packets tell of them
     Servers,
+    /// The first packets after the latest flips
+    Flips,
     /// What became of the packets, by server, class and outcome
     Counters,
     /// The devices that packets may leave by
@@ -64,11 +69,12 @@ impl Maps {
         let parts = match self.what {
             Some(What::Verify(socket)) => return verify(&tables, &socket, self.json),
             Some(What::Services) => vec![services(&tables)?],
-            Some(What::Servers) => vec![servers(&tables)?],
+            Some(What::Servers) => vec![servers(&Ledger::open(&pins)?)?],
+            Some(What::Flips) => vec![flips(&Ledger::open(&pins)?)?],
             Some(What::Counters) => vec![counters(&tables)?],
             Some(What::Devices) => vec![devices(&tables)?],
             Some(What::Layout) => vec![layout(&pins)?],
-            None => vec![services(&tables)?, servers(&tables)?, counters(&tables)?, devices(&tables)?],
+            None => vec![services(&tables)?, servers(&Ledger::open(&pins)?)?, counters(&tables)?, devices(&tables)?],
         };
         if self.json {
             let values: BTreeMap<_, _> = parts.into_iter().map(|part| (part.name, part.json)).collect();
@@ -85,32 +91,91 @@ fn services(tables: &Tables) -> Result<Part> {
     let rows = plan.services.iter().map(|service| {
         let ports: Vec<_> = service.sip_ports.iter().map(u16::to_string).collect();
         let rtp = format!("{}-{}", service.rtp_ports.start(), service.rtp_ports.end());
-        [service.vip.to_string(), ports.join(","), rtp, address(service.signalling), address(service.draining)]
+        let active = if service.signalling == service.media {
+            address(service.signalling)
+        } else {
+            format!("{} (signalling), {} (media)", address(service.signalling), address(service.media))
+        };
+        [service.vip.to_string(), ports.join(","), rtp, active, address(service.draining)]
     });
     let text = output::table(["VIP", "SIP PORTS", "RTP PORTS", "ACTIVE", "DRAINING"], rows);
     part("services", &plan.services, text)
 }
 
-fn servers(tables: &Tables) -> Result<Part> {
-    let plan = Plan::from_kernel(tables)?;
-    let role = |service: &ServicePlan, address| match () {
-        () if service.signalling == Some(address) => "active",
-        () if service.draining == Some(address) => "draining",
-        () => "standby",
-    };
+fn servers(ledger: &Ledger) -> Result<Part> {
+    let plan = Plan::from_kernel(ledger.tables())?;
+    let now = monotonic();
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for service in &plan.services {
         for server in &service.servers {
             let role = role(service, server.address);
             let hop = server.next_hop.as_ref().map_or("unknown".to_owned(), hop_text);
-            rows.push([server.address.to_string(), service.vip.to_string(), role.to_owned(), hop]);
+            let seen = ledger.seen(server.address)?;
+            let sent = ledger.sent_since_heard(server.address)?;
+            rows.push([
+                server.address.to_string(),
+                service.vip.to_string(),
+                role.to_owned(),
+                hop,
+                age(seen.heard, now),
+                (sent.sip + sent.rtp).to_string(),
+                age(seen.refused, now),
+            ]);
             values.push(json!({
                 "address": server.address, "vip": service.vip, "role": role, "next_hop": server.next_hop,
+                "heard_ms_ago": milliseconds(seen.heard, now), "refused_ms_ago": milliseconds(seen.refused, now),
+                "sent_since_heard": { "sip": sent.sip, "rtp": sent.rtp },
             }));
         }
     }
-    part("servers", &values, output::table(["SERVER", "VIP", "ROLE", "NEXT HOP"], rows))
+    let columns = ["SERVER", "VIP", "ROLE", "NEXT HOP", "LAST HEARD", "SENT SINCE>", "LAST REFUSED"];
+    part("servers", &values, output::table(columns, rows))
+}
+
+fn role(service: &ServicePlan, address: Ipv4Addr) -> &'static str {
+    let is = |named: Option<Ipv4Addr>| named == Some(address);
+    match (is(service.signalling), is(service.media)) {
+        (true, true) => "active",
+        (true, false) => "signalling",
+        (false, true) => "media",
+        (false, false) if is(service.draining) => "draining",
+        (false, false) => "standby",
+    }
+}
+
+fn flips(ledger: &Ledger) -> Result<Part> {
+    let now = monotonic();
+    let mut rows = Vec::new();
+    let mut values = Vec::new();
+    for (vip, entry) in ledger.tables().services()? {
+        let latest = ledger.tables().word(entry.service)?.epoch();
+        for epoch in (1..=latest).rev().take(EPOCHS_KEPT as usize) {
+            let stamps = ledger.flip_stamps(vip, epoch)?;
+            for (class, Stamps { first_to, first_back }) in [("sip", stamps.signalling), ("rtp", stamps.media)] {
+                let [to, back] = [first_to, first_back].map(|at| age(at, now));
+                rows.push([vip.to_string(), epoch.to_string(), class.to_owned(), to, back]);
+                values.push(json!({
+                    "vip": vip, "epoch": epoch, "class": class,
+                    "first_to_ms_ago": milliseconds(first_to, now), "first_back_ms_ago": milliseconds(first_back, now),
+                }));
+            }
+        }
+    }
+    part("flips", &values, output::table(["VIP", "EPOCH>", "CLASS", "FIRST TO SERVER", "FIRST BACK"], rows))
+}
+
+/// How long ago, in words for people.
+fn age(at: Option<Duration>, now: Duration) -> String {
+    let Some(ago) = at.map(|at| now.saturating_sub(at)) else { return "never".to_owned() };
+    match ago.as_secs() {
+        0 => format!("{:.1} ms ago", ago.as_secs_f64() * 1e3),
+        seconds => format!("{} ago", output::span(seconds)),
+    }
+}
+
+fn milliseconds(at: Option<Duration>, now: Duration) -> Option<f64> {
+    at.map(|at| now.saturating_sub(at).as_secs_f64() * 1e3)
 }
 
 fn counters(tables: &Tables) -> Result<Part> {

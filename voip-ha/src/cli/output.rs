@@ -62,7 +62,11 @@ pub(super) fn local_time(at: Timestamp) -> String {
 
 /// How long ago, in the largest two units.
 pub(super) fn ago(at: Timestamp) -> String {
-    let seconds = Timestamp::now().duration_since(at).as_secs().max(0);
+    span(Timestamp::now().duration_since(at).as_secs().max(0).unsigned_abs())
+}
+
+/// Seconds in the largest two units.
+pub(super) fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),

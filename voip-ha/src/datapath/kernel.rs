@@ -7,14 +7,15 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, maps::MapError};
 use voip_ha_ebpf::abi::{
-    Address, MAX_SIP_PORTS, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord,
+    Address, MAX_SIP_PORTS, Named, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, SignalRecord, Slot,
 };
 
 use super::{
     Attachment, Datapath, Heard, KernelLog, NextHop, PinDirectory, Signal, Steering, Tables, link,
-    mapped::{HeardWords, Words},
+    mapped::{Signs, Words},
     object,
     places::{Place, Places},
+    signals::Signals,
 };
 use crate::{
     config::{Config, Service},
@@ -27,7 +28,8 @@ pub struct KernelDatapath {
     object: Ebpf,
     tables: Tables,
     words: Words,
-    heard: HeardWords,
+    signs: Signs,
+    signals: Signals,
     places: Places,
     /// Also keeps other controllers away.
     directory: PinDirectory,
@@ -44,9 +46,10 @@ impl KernelDatapath {
         let object = object::load(&directory, kernel_log)?;
         let tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
-        let heard = HeardWords::open(directory.pins())?;
+        let signs = Signs::open(directory.pins())?;
+        let signals = Signals::open(directory.pins())?;
         let places = Places::assign(config, &tables, &words)?;
-        Ok(Self { object, tables, words, heard, places, directory })
+        Ok(Self { object, tables, words, signs, signals, places, directory })
     }
 
     /// Puts the program on the interfaces of the configuration, then makes the tables those of the configuration, taking
@@ -66,6 +69,8 @@ impl KernelDatapath {
         for &ifindex in ifindexes {
             self.tables.devices.insert(ifindex, ifindex, None, 0).context("cannot write DEVICES")?;
         }
+        // A controller that died in the middle of a count.
+        self.tables.clear_flows()?;
         Places::remove_others(config, &mut self.tables, &self.words)?;
         self.fill(config)?;
         link::detach_others(self.directory.pins(), &interfaces)?;
@@ -96,7 +101,7 @@ impl KernelDatapath {
             if let Err(MapError::KeyNotFound) = self.tables.origins.get(&address, 0) {
                 // It may have been here before: what its number counted and where it was is history.
                 newcomers.push(id);
-                self.tables.clear_traffic(slot.server())?;
+                self.tables.forget(slot.server())?;
                 self.write_slot(slot, ServerEntry { address, ..ServerEntry::default() })?;
             }
             let of = &config.services[service.0];
@@ -126,27 +131,43 @@ impl KernelDatapath {
         self.tables.origins.insert(address, entry, 0).context("cannot write ORIGINS")
     }
 
-    fn store(&self, service: ServiceId, active: Option<Slot>, draining: Option<Slot>, held: bool) {
-        let index = self.places.services[service.0];
-        let epoch = self.words.load(index).epoch().wrapping_add(1);
-        self.words.store(index, SteeringWord::new(active, draining, epoch).with_hold(held));
+    fn word_index(&self, service: ServiceId) -> u32 {
+        self.places.services[service.0]
+    }
+
+    /// Nothing about a server that has left the configuration.
+    fn signal(&self, record: &SignalRecord) -> Option<Signal> {
+        let server = self.places.server_numbered(ServerNumber(record.server))?;
+        Some(Signal { at: Duration::from_nanos(record.at), server, code: record.code as u8 })
     }
 }
 
 impl Datapath for KernelDatapath {
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16 {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
-        self.store(service, slot(steering.signalling), slot(steering.draining), steering.held);
-        self.words.load(self.places.services[service.0]).epoch() as u16
+        let Steering { signalling, media, draining, held } = steering;
+        let named = Named { signalling: slot(signalling), media: slot(media), draining: slot(draining) };
+        let index = self.word_index(service);
+        let word = self.words.load(index).steered(named, held);
+        self.words.store(index, word);
+        word.epoch()
     }
 
-    fn end_census(&mut self, _: ServiceId) {}
+    fn end_census(&mut self, service: ServiceId) {
+        let index = self.word_index(service);
+        self.words.store(index, self.words.load(index).with_census(false));
+    }
 
     fn steering(&self, service: ServiceId) -> Steering {
-        let word = self.words.load(self.places.services[service.0]);
+        let word = self.words.load(self.word_index(service));
         let server = |slot| self.places.server_in(service, slot);
-        let active = server(word.active());
-        Steering { signalling: active, media: active, draining: server(word.draining()), held: word.is_held() }
+        let Named { signalling, media, draining } = word.named();
+        Steering {
+            signalling: server(signalling),
+            media: server(media),
+            draining: server(draining),
+            held: word.is_held(),
+        }
     }
 
     fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()> {
@@ -162,11 +183,11 @@ impl Datapath for KernelDatapath {
         self.write_slot(fresh, new)?;
         self.write_origin(old.address, OriginEntry { slot: fresh.0, ..origin })?;
         self.places.servers[server.0].slot = fresh;
-        let word = self.words.load(self.places.services[service.0]);
-        let moved = |named: Option<Slot>| named.map(|named| if named == slot { fresh } else { named });
-        if word.active() == Some(slot) || word.draining() == Some(slot) {
-            self.store(service, moved(word.active()), moved(word.draining()), word.is_held());
-        }
+        let index = self.word_index(service);
+        let word = self.words.load(index);
+        // The same servers, so the same epoch.
+        let named = word.named().map(|named| Some(if named == slot { fresh } else { named }));
+        self.words.store(index, word.with(named));
         Ok(())
     }
 
@@ -176,15 +197,16 @@ impl Datapath for KernelDatapath {
     }
 
     fn traffic(&self, server: ServerId) -> Heard {
-        Heard { heard: self.heard.at(self.number(server)).map(Duration::from_nanos), refused: None }
+        self.signs.of(self.number(server))
     }
 
     fn signals(&mut self) -> Vec<Signal> {
-        Vec::new()
+        let records = self.signals.take();
+        records.iter().filter_map(|record| self.signal(record)).collect()
     }
 
     fn signal_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        Some(self.signals.fd())
     }
 }
 

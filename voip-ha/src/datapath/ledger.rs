@@ -2,9 +2,10 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
+use voip_ha_ebpf::abi::{Class, ServerNumber, Stamp, flip_index, pending_index};
 
-use super::{pins::Pins, tables::Tables};
+use super::{Heard, pins::Pins, tables::Tables};
 
 /// The kernel's notes, opened.
 pub struct Ledger {
@@ -66,6 +67,16 @@ impl Ledger {
         &self.tables
     }
 
+    /// When the server with this address was last heard and refused.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server, or a map cannot be read.
+    pub fn seen(&self, server: Ipv4Addr) -> Result<Heard> {
+        let signs = self.tables.signs(self.number(server)?)?;
+        Ok(Heard { heard: time(signs.heard_at), refused: time(signs.refused_at) })
+    }
+
     /// The first packets after the flip that gave the service with this VIP the epoch. The kernel keeps the last four
     /// epochs; stamps of an older one are `None`.
     ///
@@ -73,7 +84,14 @@ impl Ledger {
     ///
     /// There is no such service, or the map cannot be read.
     pub fn flip_stamps(&self, vip: Ipv4Addr, epoch: u16) -> Result<FlipStamps> {
-        bail!("the kernel keeps no stamps of flips yet ({vip}, epoch {epoch})")
+        let service = self.service(vip)?;
+        let stamps = |class| -> Result<Stamps> {
+            let index = flip_index(service, epoch, class);
+            let entry = self.tables.flips.get(&index, 0).with_context(|| format!("cannot read FLIPS[{index}]"))?;
+            let at = |stamp: Stamp| (stamp.epoch == u64::from(epoch)).then_some(stamp.at).and_then(time);
+            Ok(Stamps { first_to: at(entry.first_to), first_back: at(entry.first_back) })
+        };
+        Ok(FlipStamps { signalling: stamps(Class::Sip)?, media: stamps(Class::Rtp)? })
     }
 
     /// What the server with this address was sent since it was last heard.
@@ -82,7 +100,14 @@ impl Ledger {
     ///
     /// There is no such server, or a map cannot be read.
     pub fn sent_since_heard(&self, server: Ipv4Addr) -> Result<SentSinceHeard> {
-        bail!("the kernel does not count what {server} was sent yet")
+        let number = self.number(server)?;
+        let heard_at = self.tables.signs(number)?.heard_at;
+        let sent = |class| -> Result<u64> {
+            let index = pending_index(number, class);
+            let cpus = self.tables.pending.get(&index, 0).with_context(|| format!("cannot read PENDING[{index}]"))?;
+            Ok(cpus.iter().filter(|cpu| cpu.heard_at == heard_at).map(|cpu| cpu.packets).sum())
+        };
+        Ok(SentSinceHeard { sip: sent(Class::Sip)?, rtp: sent(Class::Rtp)?, heard_at: time(heard_at) })
     }
 
     /// How many RTP flows from clients of the service with this VIP were seen since its last flip. They are forgotten,
@@ -92,6 +117,22 @@ impl Ledger {
     ///
     /// There is no such service, or the map cannot be read.
     pub fn take_flows(&mut self, vip: Ipv4Addr) -> Result<u64> {
-        bail!("the kernel does not count flows of {vip} yet")
+        let service = self.service(vip)?;
+        self.tables.take_flows(|flow| flow.service == service)
     }
+
+    fn number(&self, server: Ipv4Addr) -> Result<ServerNumber> {
+        let origin = self.tables.origins.get(&server.octets(), 0);
+        Ok(origin.with_context(|| format!("{server} is no server in the kernel's tables"))?.server())
+    }
+
+    fn service(&self, vip: Ipv4Addr) -> Result<u32> {
+        let entry = self.tables.services.get(&vip.octets(), 0);
+        Ok(entry.with_context(|| format!("{vip} is no VIP in the kernel's tables"))?.service)
+    }
+}
+
+/// Nanoseconds as the kernel side writes them, where 0 means never.
+fn time(nanoseconds: u64) -> Option<Duration> {
+    (nanoseconds != 0).then(|| Duration::from_nanos(nanoseconds))
 }

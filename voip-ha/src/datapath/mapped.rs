@@ -1,24 +1,26 @@
-//! Maps of 64-bit words, mapped into this process: a flip is one atomic store, and asking when a server was last heard
-//! costs no system call.
+//! Maps of 64-bit words, mapped into this process: a flip is one atomic store, and asking when a server was last heard or
+//! refused costs no system call.
 
 use std::{
+    mem::offset_of,
     os::fd::AsFd,
     ptr::{self, NonNull},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use voip_ha_ebpf::abi::{MAX_SERVERS, MAX_SERVICES, ServerNumber, SteeringWord};
+use voip_ha_ebpf::abi::{MAX_SERVERS, MAX_SERVICES, ServerNumber, SteeringWord, TrafficEntry};
 
-use super::{pins::Pins, tables};
+use super::{Heard, pins::Pins, tables};
 
 /// The map `STEERING`, shared with the XDP program.
 pub(super) struct Words(Mapped);
 
-/// The map `HEARD`, shared with the XDP program.
-pub(super) struct HeardWords(Mapped);
+/// The map `TRAFFIC`, shared with the XDP program.
+pub(super) struct Signs(Mapped);
 
 impl Words {
     /// Maps the pinned map.
@@ -41,21 +43,28 @@ impl Words {
     }
 }
 
-impl HeardWords {
+impl Signs {
     /// Maps the pinned map.
     ///
     /// # Errors
     ///
     /// As [`Words::open`].
     pub(super) fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self(Mapped::open(pins, tables::HEARD, MAX_SERVERS)?))
+        Ok(Self(Mapped::open(pins, tables::TRAFFIC, MAX_SERVERS * WORDS_OF_TRAFFIC)?))
     }
 
-    /// When a server was last heard: `CLOCK_MONOTONIC` in nanoseconds.
-    pub(super) fn at(&self, server: ServerNumber) -> Option<u64> {
-        Some(self.0.word(server.0).load(Ordering::Relaxed)).filter(|at| *at != 0)
+    /// When a server was last heard and refused.
+    pub(super) fn of(&self, server: ServerNumber) -> Heard {
+        let at = |offset: usize| {
+            let word = self.0.word(server.0 * WORDS_OF_TRAFFIC + (offset / size_of::<u64>()) as u32);
+            Some(word.load(Ordering::Relaxed)).filter(|at| *at != 0).map(Duration::from_nanos)
+        };
+        Heard { heard: at(offset_of!(TrafficEntry, heard_at)), refused: at(offset_of!(TrafficEntry, refused_at)) }
     }
 }
+
+/// The map is seen as words, of which each entry has so many.
+const WORDS_OF_TRAFFIC: u32 = (size_of::<TrafficEntry>() / size_of::<u64>()) as u32;
 
 /// An array map of words with `BPF_F_MMAPABLE` (kernel 5.5).
 struct Mapped {

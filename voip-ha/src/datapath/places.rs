@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use voip_ha_ebpf::abi::{Address, MAX_SERVERS, MAX_SERVICES, ServerNumber, Slot, SteeringWord};
+use voip_ha_ebpf::abi::{Address, MAX_SERVERS, MAX_SERVICES, Named, ServerNumber, Slot, SteeringWord};
 
 use super::{mapped::Words, tables::Tables};
 use crate::{
@@ -37,7 +37,7 @@ impl Places {
         let numbers = allocate(&addresses(config), &numbers, MAX_SERVERS);
         let named: Vec<_> = (0..MAX_SERVICES).map(|index| words.load(index)).collect();
         // A newcomer's number may be that of an active server which leaves: what packets look at is not written over.
-        let in_use = |slot| named.iter().any(|word| [word.active(), word.draining()].contains(&Some(slot)));
+        let in_use = |slot| named.iter().flat_map(|word| word.named().slots()).any(|named| named == slot);
         let unused = |slot: Slot| if in_use(slot) { slot.other_bank() } else { slot };
         let place = |((_, service, server), number): ((ServerId, ServiceId, &Server), u32)| Place {
             service,
@@ -52,7 +52,9 @@ impl Places {
         let held = held_indexes(tables)?;
         for vip in leaving(&vips(config), &held) {
             tables.services.remove(&vip).context("cannot remove from SERVICES")?;
-            words.store(held[&vip], SteeringWord::default());
+            // The epoch goes on: the next service with this index must not find stamps under its own.
+            let epoch = words.load(held[&vip]).epoch();
+            words.store(held[&vip], SteeringWord::new(Named::default(), epoch));
         }
         for address in leaving(&addresses(config), &held_slots(tables)?) {
             tables.origins.remove(&address).context("cannot remove from ORIGINS")?;
@@ -61,25 +63,32 @@ impl Places {
     }
 
     /// Takes servers that do not belong to a service, or did not until now, out of the service's word; `stayed` tells the
-    /// others. Where that was the active server, the service's first one takes its place in the same store. Points the
+    /// others. Where signalling or media went to it, the service's first one takes its place in the same store. Points the
     /// word at the present slot of those that stay: a controller that died while it wrote a next hop left it at the
     /// other one.
     pub(super) fn set_words_right(&self, words: &Words, stayed: impl Fn(ServerId) -> bool) {
-        let present = |service, slot: Option<Slot>| {
-            let known = self.server_in(service, slot).filter(|server| stayed(*server));
-            known.map(|server| self.servers[server.0].slot)
-        };
         for (index, &word_index) in self.services.iter().enumerate() {
             let (service, word) = (ServiceId(index), words.load(word_index));
             let first = || self.servers.iter().find(|place| place.service == service).map(|place| place.slot);
-            let active = present(service, word.active()).or_else(|| word.active().and_then(|_| first()));
-            let draining = present(service, word.draining()).filter(|slot| Some(*slot) != active);
-            if (active, draining) != (word.active(), word.draining()) {
-                let held = word.is_held() && active.map(Slot::server) == word.active().map(Slot::server);
-                let fresh = SteeringWord::new(active, draining, word.epoch().wrapping_add(1));
-                words.store(word_index, fresh.with_hold(held));
-            }
+            let present = |slot: Slot| {
+                let known = self.server_in(service, Some(slot)).filter(|server| stayed(*server));
+                known.map(|server| self.servers[server.0].slot)
+            };
+            let old = word.named();
+            let mut new = old.map(present);
+            new.signalling = new.signalling.or_else(|| old.signalling.and_then(|_| first()));
+            new.media = new.media.or_else(|| old.media.and_then(|_| first()));
+            new.draining = new.draining.filter(|slot| ![new.signalling, new.media].contains(&Some(*slot)));
+            let server = |slot: Option<Slot>| slot.map(Slot::server);
+            let same = server(new.signalling) == server(old.signalling) && server(new.media) == server(old.media);
+            // No flip that anybody would write a receipt for, or end the count of.
+            words.store(word_index, word.steered(new, word.is_held() && same).with_census(false));
         }
+    }
+
+    /// The server with this number.
+    pub(super) fn server_numbered(&self, number: ServerNumber) -> Option<ServerId> {
+        self.servers.iter().position(|place| place.slot.server() == number).map(ServerId)
     }
 
     /// The server that a slot belongs to, in either bank, if it is one of `service`.

@@ -1,14 +1,17 @@
 //! The maps of the kernel side, opened from their pins and typed. Used by the controller to write, and by the command
 //! line to show what the kernel holds.
 
+mod forget;
+
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, CLASSES, Class, Counter, HeardAt, MAX_COUNTERS, MAX_DEVICES, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS,
-    OUTCOMES, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, counter_index,
+    Address, Class, Counter, FlipEntry, FlowKey, FlowValue, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS, MAX_FLOWS,
+    MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome, PendingEntry, SIGNALS_BYTES, ServerEntry,
+    ServerNumber, ServiceEntry, Slot, SteeringWord, TrafficEntry, counter_index,
 };
 
 use super::pins::{Pins, exists};
@@ -28,16 +31,25 @@ const SERVERS: &str = "SERVERS";
 /// Also mapped into memory, by `mapped`.
 pub(super) const STEERING: &str = "STEERING";
 /// Likewise.
-pub(super) const HEARD: &str = "HEARD";
+pub(super) const TRAFFIC: &str = "TRAFFIC";
+/// Read by `signals`.
+pub(super) const SIGNALS: &str = "SIGNALS";
+const PENDING: &str = "PENDING";
+const FLIPS: &str = "FLIPS";
+const FLOWS: &str = "FLOWS";
 const COUNTERS: &str = "COUNTERS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 7] = [
+const LAYOUTS: [Layout; 11] = [
     Layout::of::<Address, ServiceEntry>(SERVICES, MapType::Hash, MAX_SERVICES),
     Layout::of::<Address, OriginEntry>(ORIGINS, MapType::Hash, MAX_SERVERS),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_SLOTS),
     Layout::of::<u32, SteeringWord>(STEERING, MapType::Array, MAX_SERVICES),
-    Layout::of::<u32, HeardAt>(HEARD, MapType::Array, MAX_SERVERS),
+    Layout::of::<u32, TrafficEntry>(TRAFFIC, MapType::Array, MAX_SERVERS),
+    Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
+    Layout::of::<u32, FlipEntry>(FLIPS, MapType::Array, MAX_FLIPS),
+    Layout::of::<FlowKey, FlowValue>(FLOWS, MapType::Hash, MAX_FLOWS),
+    Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
     // The value is an interface index and a program (struct bpf_devmap_val, kernel 5.8).
     Layout::of::<u32, u64>(DEVICES, MapType::DevMapHash, MAX_DEVICES),
@@ -115,6 +127,14 @@ pub struct Tables {
     pub servers: Array<MapData, ServerEntry>,
     /// Service → decision word.
     pub steering: Array<MapData, SteeringWord>,
+    /// Server → when it was last heard and refused.
+    pub signs: Array<MapData, TrafficEntry>,
+    /// Server and class → packets that it was sent since, by each CPU.
+    pub pending: PerCpuArray<MapData, PendingEntry>,
+    /// Service, epoch and class → the first packets after that flip.
+    pub flips: Array<MapData, FlipEntry>,
+    /// RTP flows seen while flows are counted.
+    pub flows: HashMap<MapData, FlowKey, FlowValue>,
     /// What became of the packets.
     pub counters: PerCpuArray<MapData, Counter>,
     /// The devices that packets may leave by.
@@ -135,6 +155,10 @@ impl Tables {
             origins: open(pins, ORIGINS)?.try_into()?,
             servers: open(pins, SERVERS)?.try_into()?,
             steering: open(pins, STEERING)?.try_into()?,
+            signs: open(pins, TRAFFIC)?.try_into()?,
+            pending: open(pins, PENDING)?.try_into()?,
+            flips: open(pins, FLIPS)?.try_into()?,
+            flows: open(pins, FLOWS)?.try_into()?,
             counters: open(pins, COUNTERS)?.try_into()?,
             devices: open(pins, DEVICES)?.try_into()?,
         })
@@ -180,6 +204,15 @@ impl Tables {
         self.servers.get(&slot.0, 0).with_context(|| format!("cannot read SERVERS[{}]", slot.0))
     }
 
+    /// When a server was last heard and refused.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn signs(&self, server: ServerNumber) -> Result<TrafficEntry> {
+        self.signs.get(&server.0, 0).with_context(|| format!("cannot read TRAFFIC[{}]", server.0))
+    }
+
     /// What became of the packets of one server, or of those that no server is concerned with. Zeros are left out.
     ///
     /// # Errors
@@ -199,26 +232,6 @@ impl Tables {
             }
         }
         Ok(traffic)
-    }
-
-    /// Sets all counters of one server to zero: a new server takes this number.
-    pub(super) fn clear_traffic(&mut self, server: ServerNumber) -> Result<()> {
-        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))?;
-        let first = counter_index(Some(server), Class::Other, Outcome::ToServer);
-        for index in first..first + CLASSES * OUTCOMES {
-            let zeros = vec![Counter::default(); cpus].try_into().context("one counter for each CPU")?;
-            self.counters.set(index, zeros, 0).with_context(|| format!("cannot write COUNTERS[{index}]"))?;
-        }
-        Ok(())
-    }
-
-    /// Removes all devices but these: those that an earlier configuration named.
-    pub(super) fn remove_other_devices(&mut self, ifindexes: &[u32]) -> Result<()> {
-        let devices = self.devices.keys().collect::<Result<Vec<_>, _>>().context("cannot read DEVICES")?;
-        for device in devices.into_iter().filter(|device| !ifindexes.contains(device)) {
-            self.devices.remove(device).context("cannot remove from DEVICES")?;
-        }
-        Ok(())
     }
 
     /// Size and memory of all maps.
@@ -244,7 +257,8 @@ impl Tables {
     }
 }
 
-fn open(pins: &Pins, name: &str) -> Result<Map> {
+/// Opens a pinned map.
+pub(super) fn open(pins: &Pins, name: &str) -> Result<Map> {
     let path = pins.map(name);
     let data = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
     Ok(Map::from_map_data(data)?)

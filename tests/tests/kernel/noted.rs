@@ -1,0 +1,96 @@
+//! What the program should have noted about servers and flips, to be compared with what the kernel's maps hold.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use anyhow::{Result, ensure};
+use voip_ha::datapath::{Datapath as _, Tables};
+use voip_ha_ebpf::{
+    abi::{Class, FlowKey, MAX_FLIPS, MAX_SERVERS, PendingEntry, ServerNumber, pending_index},
+    steer::Note,
+};
+
+use super::rig::Rig;
+
+/// What one frame says about a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Noted {
+    pub(crate) server: ServerNumber,
+    pub(crate) class: Class,
+    pub(crate) note: Note,
+}
+
+/// What all frames so far say.
+#[derive(Default)]
+pub(crate) struct Expected {
+    pending: BTreeMap<u32, PendingEntry>,
+    /// Epochs of the stamps to the server and back, by index in the map.
+    flips: BTreeMap<u32, [u64; 2]>,
+    flows: HashSet<FlowKey>,
+    /// Since the last check.
+    refused: BTreeSet<u32>,
+}
+
+impl Expected {
+    /// Takes in a frame that the kernel has just run. Only the kernel knows whether half a millisecond has gone by since it
+    /// last wrote when a server was heard.
+    pub(crate) fn add(&mut self, tables: &Tables, noted: &Noted) -> Result<()> {
+        let Noted { server, class, note } = *noted;
+        match note {
+            Note::Nothing => {}
+            Note::Sent { flip, flow } => {
+                let heard_at = tables.signs(server)?.heard_at;
+                let pending = self.pending.entry(pending_index(server, class)).or_default();
+                let before = if pending.heard_at == heard_at { pending.packets } else { 0 };
+                *pending = PendingEntry { heard_at, packets: before + 1 };
+                self.flips.entry(flip.index).or_default()[0] = flip.epoch.into();
+                self.flows.extend(flow);
+            }
+            Note::Heard { flip } => {
+                ensure!(tables.signs(server)?.heard_at != 0, "{server:?} was not heard");
+                if let Some(flip) = flip {
+                    self.flips.entry(flip.index).or_default()[1] = flip.epoch.into();
+                }
+            }
+            Note::Refused { .. } => drop(self.refused.insert(server.0)),
+        }
+        Ok(())
+    }
+
+    /// Compares with the kernel's maps.
+    pub(crate) fn check(&mut self, rig: &mut Rig) -> Result<()> {
+        let signals = rig.datapath.signals();
+        let signalled: BTreeSet<_> = signals.iter().map(|signal| rig.datapath.number(signal.server).0).collect();
+        ensure!(signalled.is_subset(&self.refused), "{signalled:?} are signalled, {:?} were refused", self.refused);
+        let tables = rig.datapath.tables();
+        for server in (0..MAX_SERVERS).map(ServerNumber) {
+            ensure!(
+                !self.refused.contains(&server.0) || tables.signs(server)?.refused_at != 0,
+                "{server:?} was refused"
+            );
+            let heard_at = tables.signs(server)?.heard_at;
+            for &class in Class::ALL {
+                let index = pending_index(server, class);
+                let present = |pending: &&PendingEntry| pending.heard_at == heard_at;
+                let found: u64 = tables.pending.get(&index, 0)?.iter().filter(present).map(|cpu| cpu.packets).sum();
+                let wanted = self.pending.get(&index).filter(present).map_or(0, |pending| pending.packets);
+                ensure!(found == wanted, "{server:?} {class:?}: {found} pending, should be {wanted}");
+            }
+        }
+        for index in 0..MAX_FLIPS {
+            let entry = tables.flips.get(&index, 0)?;
+            let found = [entry.first_to.epoch, entry.first_back.epoch];
+            let wanted = self.flips.get(&index).copied().unwrap_or_default();
+            ensure!(found == wanted, "FLIPS[{index}] has stamps of {found:?}, should be {wanted:?}");
+        }
+        let flows = tables.flows.keys().collect::<Result<HashSet<_>, _>>()?;
+        ensure!(flows == self.flows, "{flows:?}, should be {:?}", self.flows);
+        self.refused.clear();
+        Ok(())
+    }
+
+    /// What a check compares, so that a test can see that there was something.
+    pub(crate) fn has_seen_everything(&self) -> bool {
+        let stamped = |direction: usize| self.flips.values().any(|epochs| epochs[direction] != 0);
+        !self.pending.is_empty() && stamped(0) && stamped(1) && !self.flows.is_empty()
+    }
+}

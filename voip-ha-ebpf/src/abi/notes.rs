@@ -1,0 +1,123 @@
+//! What the packet path leaves for whoever judges servers and writes receipts.
+
+use super::{Address, CLASSES, Class, MAX_SERVERS, MAX_SERVICES, ServerNumber};
+
+/// Signs of life and death of a server, entry of the map `TRAFFIC`, whose index is a [`ServerNumber`]. A cache line of its
+/// own. All times are `CLOCK_MONOTONIC` in nanoseconds; 0 for never.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TrafficEntry {
+    /// When it last sent to a client. Up to [`HEARD_GRAIN_NS`] too old.
+    pub heard_at: u64,
+    /// When an ICMP destination unreachable about a datagram to it was last seen, whoever sent that. Up to
+    /// [`REFUSED_GRAIN_NS`] too old.
+    pub refused_at: u64,
+    /// Zeros, up to a cache line.
+    pub reserved: [u64; 6],
+}
+
+/// How old [`TrafficEntry::heard_at`] must be to be written again. Packets of one server arrive on several CPUs, which
+/// must not fight over a cache line for every one of them.
+pub const HEARD_GRAIN_NS: u64 = 500_000;
+
+/// How old [`TrafficEntry::refused_at`] must be to be written, and signalled, again.
+pub const REFUSED_GRAIN_NS: u64 = 1_000_000;
+
+/// A record of the ring buffer `SIGNALS`: somebody says that a datagram to a server could not be delivered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SignalRecord {
+    /// When, as `CLOCK_MONOTONIC` in nanoseconds.
+    pub at: u64,
+    /// The server's number.
+    pub server: u32,
+    /// Code of the ICMP destination unreachable (RFC 792).
+    pub code: u32,
+}
+
+/// Bytes of the ring buffer: a power of two, and whole pages on every architecture.
+pub const SIGNALS_BYTES: u32 = 1 << 16;
+
+impl SignalRecord {
+    /// A record as it lies in the ring buffer; nothing if it has another size.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let at = u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?);
+        let server = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);
+        let code = u32::from_ne_bytes(bytes.get(12..)?.try_into().ok()?);
+        Some(Self { at, server, code })
+    }
+}
+
+/// Packets that one CPU redirected to a server since that was last heard, value of the per-CPU map `PENDING`, whose index
+/// comes from [`pending_index`].
+///
+/// A CPU that finds another time in `TRAFFIC` than the one it noted begins its count anew. So no packet writes what another
+/// CPU reads, and who reads adds up the CPUs that have noted the present time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PendingEntry {
+    /// [`TrafficEntry::heard_at`] as this CPU last saw it.
+    pub heard_at: u64,
+    /// Packets that this CPU redirected to the server since.
+    pub packets: u64,
+}
+
+/// Entries of the map `PENDING`.
+pub const MAX_PENDING: u32 = MAX_SERVERS * CLASSES;
+
+/// Index in the map `PENDING`.
+#[inline(always)]
+pub const fn pending_index(server: ServerNumber, class: Class) -> u32 {
+    server.0 * CLASSES + class as u32
+}
+
+/// The first packet of one direction under one epoch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Stamp {
+    /// The epoch that `at` belongs to. Written after it.
+    pub epoch: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds; 0 for never.
+    pub at: u64,
+}
+
+/// The first packets after a flip, entry of the map `FLIPS`, whose index comes from [`flip_index`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FlipEntry {
+    /// To the server that packets of this class go to.
+    pub first_to: Stamp,
+    /// From that server to a client.
+    pub first_back: Stamp,
+}
+
+/// How many epochs of a service the map `FLIPS` remembers.
+pub const EPOCHS_KEPT: u32 = 4;
+/// Entries of the map `FLIPS`.
+pub const MAX_FLIPS: u32 = MAX_SERVICES * EPOCHS_KEPT * CLASSES;
+
+/// Index in the map `FLIPS`. The classes apart, because signalling and media may be flipped one without the other.
+#[inline(always)]
+pub const fn flip_index(service: u32, epoch: u16, class: Class) -> u32 {
+    (service * EPOCHS_KEPT + epoch as u32 % EPOCHS_KEPT) * CLASSES + class as u32
+}
+
+/// Key of the map `FLOWS`: an RTP flow from a client, seen while the census bit of the service's word was set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct FlowKey {
+    /// Index of the service's word in the map `STEERING`.
+    pub service: u32,
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub client_port: u16,
+    /// The service's port.
+    pub service_port: u16,
+}
+
+/// Value of the map `FLOWS`: that the key is there is all there is to say.
+pub type FlowValue = u32;
+
+/// Most flows that a census can count. More do no harm and are not counted.
+pub const MAX_FLOWS: u32 = 65_536;

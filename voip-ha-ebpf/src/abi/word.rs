@@ -1,0 +1,177 @@
+//! The decision word.
+
+use super::{BANKS, Class, ServerNumber, Slot};
+
+/// The decision word of one service, entry of the map `STEERING`: which server SIP goes to, which one RTP goes to, and
+/// which other one may still send to clients.
+///
+/// One aligned 64-bit word, so that a flip is one store and no packet sees half of it:
+///
+/// | bits | |
+/// |---|---|
+/// | 0–15 | slot plus one that signalling goes to; 0 for none |
+/// | 16–31 | the same for media |
+/// | 32–47 | the same for the draining server |
+/// | 48–61 | epoch: the number of the latest flip or change of the hold, from 1 to [`LAST_EPOCH`], then from 1 again |
+/// | 62 | census: the packet path notes the RTP flows that it sees |
+/// | 63 | hold: the choice is an operator's. A memory of the controller |
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct SteeringWord(pub u64);
+
+/// The slots that a decision word names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Named {
+    /// Where SIP goes to.
+    pub signalling: Option<Slot>,
+    /// Where RTP goes to.
+    pub media: Option<Slot>,
+    /// Whose server gets nothing new, but may still send to clients.
+    pub draining: Option<Slot>,
+}
+
+/// The highest epoch.
+pub const LAST_EPOCH: u16 = (1 << 14) - 1;
+
+const MEDIA: u32 = 16;
+const DRAINING: u32 = 32;
+const EPOCH: u32 = 48;
+const CENSUS: u64 = 1 << 62;
+const HELD: u64 = 1 << 63;
+const SLOTS: u64 = (1 << EPOCH) - 1;
+
+impl Named {
+    /// Signalling and media to the same slot, nobody draining.
+    pub const fn both(slot: Slot) -> Self {
+        Self { signalling: Some(slot), media: Some(slot), draining: None }
+    }
+
+    /// The same with each slot that is named replaced by what `change` makes of it.
+    pub fn map(self, change: impl Fn(Slot) -> Option<Slot>) -> Self {
+        Self {
+            signalling: self.signalling.and_then(&change),
+            media: self.media.and_then(&change),
+            draining: self.draining.and_then(&change),
+        }
+    }
+
+    /// Every slot that is named.
+    pub fn slots(self) -> impl Iterator<Item = Slot> {
+        [self.signalling, self.media, self.draining].into_iter().flatten()
+    }
+}
+
+impl SteeringWord {
+    /// A word without census and hold.
+    pub const fn new(named: Named, epoch: u16) -> Self {
+        Self((epoch as u64 & LAST_EPOCH as u64) << EPOCH).with(named)
+    }
+
+    /// The same word with other slots.
+    pub const fn with(self, named: Named) -> Self {
+        let slots = pack(named.signalling) | pack(named.media) << MEDIA | pack(named.draining) << DRAINING;
+        Self(self.0 & !SLOTS | slots)
+    }
+
+    /// The same word, with or without the note that the choice is an operator's.
+    pub const fn with_hold(self, held: bool) -> Self {
+        Self(self.0 & !HELD | if held { HELD } else { 0 })
+    }
+
+    /// The same word, with or without the order to note RTP flows.
+    pub const fn with_census(self, census: bool) -> Self {
+        Self(self.0 & !CENSUS | if census { CENSUS } else { 0 })
+    }
+
+    /// The same word with the next epoch. There is no epoch 0 but that of a word that was never written.
+    pub const fn next(self) -> Self {
+        let epoch = if self.epoch() == LAST_EPOCH { 1 } else { self.epoch() + 1 };
+        Self(self.0 & !((LAST_EPOCH as u64) << EPOCH) | (epoch as u64) << EPOCH)
+    }
+
+    /// The word after a decision. Its epoch is the next one if signalling or media goes to another server, or the hold is
+    /// another; another bank of the same server, and who is draining, is no such change. Where a server takes another one's
+    /// place, a census begins.
+    pub fn steered(self, named: Named, held: bool) -> Self {
+        let server = |slot: Option<Slot>| slot.map(Slot::server);
+        let targets = |named: Named| [server(named.signalling), server(named.media)];
+        let (old, new) = (targets(self.named()), targets(named));
+        let word = self.with(named).with_hold(held);
+        let word = if old != new || held != self.is_held() { word.next() } else { word };
+        let took_over = old.iter().zip(&new).any(|(old, new)| old.is_some() && new.is_some() && old != new);
+        word.with_census(took_over || self.is_census())
+    }
+
+    /// The slots that it names.
+    pub const fn named(self) -> Named {
+        Named { signalling: self.target(Class::Sip), media: self.target(Class::Rtp), draining: self.draining() }
+    }
+
+    /// The slot that packets of this class go to.
+    #[inline(always)]
+    pub const fn target(self, class: Class) -> Option<Slot> {
+        match class {
+            Class::Sip => unpack(self.0),
+            Class::Rtp => unpack(self.0 >> MEDIA),
+            Class::Other => None,
+        }
+    }
+
+    /// The slot whose server gets nothing new, but may still send to clients.
+    #[inline(always)]
+    pub const fn draining(self) -> Option<Slot> {
+        unpack(self.0 >> DRAINING)
+    }
+
+    /// The number of the latest flip or change of the hold; 0 if there was none yet.
+    #[inline(always)]
+    pub const fn epoch(self) -> u16 {
+        (self.0 >> EPOCH) as u16 & LAST_EPOCH
+    }
+
+    /// Whether the packet path notes RTP flows.
+    #[inline(always)]
+    pub const fn is_census(self) -> bool {
+        self.0 & CENSUS != 0
+    }
+
+    /// Whether the choice is an operator's.
+    pub const fn is_held(self) -> bool {
+        self.0 & HELD != 0
+    }
+
+    /// Whether `server` may send to clients: signalling or media goes to it, or it is draining. Everybody else is fenced.
+    #[inline(always)]
+    pub const fn may_send(self, server: ServerNumber) -> bool {
+        // No short cut: each branch would be one more path for the verifier to walk.
+        is_slot_of(self.0, server) | is_slot_of(self.0 >> MEDIA, server) | is_slot_of(self.0 >> DRAINING, server)
+    }
+
+    /// Whether packets of this class go to `server`.
+    #[inline(always)]
+    pub const fn goes_to(self, class: Class, server: ServerNumber) -> bool {
+        let is_target = is_slot_of(if matches!(class, Class::Rtp) { self.0 >> MEDIA } else { self.0 }, server);
+        is_target & !matches!(class, Class::Other)
+    }
+}
+
+/// Whether the lowest 16 bits name a slot of this server. Of 0, which names none, nothing is left but the highest number.
+#[inline(always)]
+const fn is_slot_of(bits: u64, server: ServerNumber) -> bool {
+    ((bits & 0xffff) as u32).wrapping_sub(1) / BANKS == server.0
+}
+
+const fn pack(slot: Option<Slot>) -> u64 {
+    match slot {
+        Some(Slot(index)) => index as u64 + 1,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+const fn unpack(bits: u64) -> Option<Slot> {
+    match bits & 0xffff {
+        0 => None,
+        index => Some(Slot(index as u32 - 1)),
+    }
+}
