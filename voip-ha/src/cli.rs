@@ -6,6 +6,7 @@ mod check;
 mod events;
 mod maps;
 mod output;
+mod report;
 mod run;
 mod status;
 mod switch;
@@ -41,8 +42,10 @@ enum Verb {
     Switch(switch::Switch),
     /// Show what the kernel holds; works without the daemon
     Maps(maps::Maps),
-    /// Show what happened
+    /// Show what happened, and the receipt of each failover
     Events(events::Events),
+    /// Show how available the services were; works without the daemon
+    Report(report::Report),
     /// Take the XDP program off its interfaces and remove its maps
     Unload(unload::Unload),
 }
@@ -61,6 +64,14 @@ struct Socket {
     /// The daemon's control socket (gateway.control_socket)
     #[arg(long, value_name = "PATH", default_value = crate::config::DEFAULT_CONTROL_SOCKET)]
     socket: PathBuf,
+}
+
+/// Where receipts and events are.
+#[derive(Args)]
+struct StateDir {
+    /// The state directory (gateway.state_dir)
+    #[arg(long, value_name = "DIRECTORY", default_value = crate::config::DEFAULT_STATE_DIR)]
+    dir: PathBuf,
 }
 
 /// Where the kernel's maps are.
@@ -111,6 +122,7 @@ pub fn main() -> ExitCode {
         Verb::Switch(verb) => verb.run(),
         Verb::Maps(verb) => verb.run(),
         Verb::Events(verb) => verb.run(),
+        Verb::Report(verb) => verb.run(),
         Verb::Unload(verb) => verb.run(),
     };
     let Err(failure) = result else { return ExitCode::SUCCESS };

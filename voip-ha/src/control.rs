@@ -81,7 +81,7 @@ pub enum Answer {
     /// To [`Command::Switch`]: one for each service concerned.
     Switched(Vec<SwitchOutcome>),
     /// To [`Command::Events`]: one line for each.
-    Event(Event),
+    Event(Box<Event>),
     /// The request is understood, and the answer is no.
     Refused(String),
     /// The request is not understood.

@@ -132,6 +132,12 @@ impl<D: Datapath> Controller<D> {
         Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0, stall_told: None })
     }
 
+    /// Goes on after the events of earlier controllers.
+    pub fn recalling(mut self, earlier: Vec<Event>) -> Self {
+        self.journal.recall(earlier);
+        self
+    }
+
     /// Runs until the sender of orders is gone.
     pub async fn run(mut self, mut orders: UnboundedReceiver<Order>, mut news: UnboundedReceiver<News>) {
         loop {
@@ -201,8 +207,12 @@ impl<D: Datapath> Controller<D> {
         for output in outputs {
             match output {
                 Output::Steer(service, steering, mut happening) => {
-                    self.datapath.steer(service, steering);
+                    let decided = monotonic();
+                    let epoch = self.datapath.steer(service, steering);
                     if let Happening::Flip(flip) = &mut happening {
+                        flip.decided_us = decided.as_micros() as u64;
+                        flip.flipped_us = monotonic().as_micros() as u64;
+                        flip.epoch = epoch;
                         flip.evidence_to_flip_us = received.elapsed().as_secs_f64() * 1e6;
                     }
                     self.journal.note(happening);

@@ -13,7 +13,7 @@ use crate::{
     datapath::Steering,
     decision::{Cause, Decision, Flip, Rank, Refusal, Standing, grace},
     detector::{Detector, Evidence, Health, Thresholds},
-    event::{FlipRecord, Happening},
+    event::{FlipRecord, Happening, Scope},
     ids::{ServerId, ServiceId},
 };
 
@@ -295,7 +295,14 @@ impl Engine {
             service: state.name.clone(),
             from: self.servers[old.0].name.clone(),
             to: self.servers[new.0].name.clone(),
+            scope: Scope::Both,
             cause: flip.cause,
+            fault: None,
+            asked_by: None,
+            trail: Vec::new(),
+            decided_us: 0,
+            flipped_us: 0,
+            epoch: 0,
             evidence: self.servers[old.0].down_by.filter(|_| flip.cause == Cause::Failover),
             reason,
             evidence_to_flip_us: 0.0,

@@ -117,15 +117,76 @@ pub struct FlipRecord {
     pub from: String,
     /// Name of the server now.
     pub to: String,
+    /// What was flipped.
+    #[serde(default)]
+    pub scope: Scope,
     /// Why.
     pub cause: Cause,
-    /// What tipped the balance, for a failover.
-    pub evidence: Option<Evidence>,
+    /// What was wrong with the old server, for a failover.
+    #[serde(default)]
+    pub fault: Option<Fault>,
     /// The operator's words.
     pub reason: Option<String>,
+    /// Who asked for it.
+    #[serde(default)]
+    pub asked_by: Option<String>,
+    /// What tipped the balance, for a failover.
+    pub evidence: Option<Evidence>,
+    /// All that led to it, oldest first.
+    #[serde(default)]
+    pub trail: Vec<Witness>,
+    /// `CLOCK_MONOTONIC` of the decision in microseconds.
+    #[serde(default)]
+    pub decided_us: u64,
+    /// `CLOCK_MONOTONIC` in microseconds at which the kernel had the new word.
+    #[serde(default)]
+    pub flipped_us: u64,
     /// From the moment the controller had the evidence, or the operator's order, to the moment the kernel had the new
     /// word; in microseconds.
     pub evidence_to_flip_us: f64,
+    /// Epoch of the new word, by which the kernel's notes are found.
+    #[serde(default)]
+    pub epoch: u16,
+}
+
+/// What a flip concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// SIP and RTP.
+    #[default]
+    Both,
+    /// SIP.
+    Signalling,
+    /// RTP.
+    Media,
+}
+
+/// What was wrong with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Its host lives, and nobody listens.
+    Crashed,
+    /// Nothing of its host is heard.
+    Unreachable,
+    /// Its host answers, its SIP does not.
+    Hung,
+    /// It says that it does not serve.
+    Maintenance,
+    /// The gateway's own link or way to it failed.
+    GatewaySide,
+}
+
+/// One piece of evidence, with its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Witness {
+    /// `CLOCK_MONOTONIC` in microseconds.
+    pub monotonic_us: u64,
+    /// Name of the server concerned.
+    pub server: String,
+    /// What was seen.
+    pub evidence: Evidence,
 }
 
 impl Happening {
@@ -183,7 +244,7 @@ impl fmt::Display for Happening {
 
 impl fmt::Display for FlipRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, from, to, cause, evidence, reason, evidence_to_flip_us } = self;
+        let Self { service, from, to, cause, evidence, reason, evidence_to_flip_us, .. } = self;
         write!(f, "{service}: {to} is active (was {from}), {cause}")?;
         if let Some(evidence) = evidence {
             write!(f, ", {evidence}")?;
@@ -201,6 +262,18 @@ impl fmt::Display for Health {
             Self::Unknown => "unknown",
             Self::Up => "up",
             Self::Down => "down",
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Crashed => "crashed",
+            Self::Unreachable => "unreachable",
+            Self::Hung => "hung",
+            Self::Maintenance => "maintenance",
+            Self::GatewaySide => "gateway-side",
         })
     }
 }

@@ -22,8 +22,9 @@ use crate::{
     control,
     controller::{Controller, Order, Orders},
     datapath::{KernelDatapath, KernelLog, PinDirectory, Tables, XdpMode},
-    network, nexthop,
+    journal, network, nexthop,
     nexthop::News,
+    record::{self, Recorder},
     status::{InterfaceStatus, Status, TrafficStatus},
     sysctl,
 };
@@ -60,10 +61,14 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     }
     let (news, heard) = unbounded_channel();
     let controller = start_controller(&config, datapath, !fresh, received, heard)?;
+    let recorded = config.clone();
     let watching = tokio::spawn(async move { nexthop::watch(&config, news).await });
     tokio::spawn(control);
-    wait_for_the_end(controller).await?;
+    let recorder = Recorder::start(&recorded, orders)?;
+    let ended = wait_for_the_end(controller).await;
     watching.abort();
+    recorder.end().await;
+    ended?;
     tracing::info!("ending; packets go on as they last did. `voip-ha unload` takes the program off");
     Ok(())
 }
@@ -109,7 +114,11 @@ fn start_controller(
     let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
     // Its sockets belong to its own runtime, or every answer would take the way through this thread.
     let inside = runtime.enter();
-    let controller = Controller::new(config.clone(), datapath, adopted)?;
+    let earlier = record::latest_events(&config.gateway.state_dir, journal::KEPT).unwrap_or_else(|error| {
+        tracing::warn!("{}: cannot read earlier events: {error}", config.gateway.state_dir.display());
+        Vec::new()
+    });
+    let controller = Controller::new(config.clone(), datapath, adopted)?.recalling(earlier);
     drop(inside);
     let (ended, end) = tokio::sync::oneshot::channel();
     thread::Builder::new().name("controller".to_owned()).spawn(move || {

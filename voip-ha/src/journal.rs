@@ -1,4 +1,5 @@
-//! The latest events, kept for those who ask and passed on to those who follow.
+//! The latest events, kept for those who ask and passed on to those who follow. The recorder follows too, and keeps them
+//! on the disk.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,11 +9,11 @@ use tokio::sync::broadcast;
 use crate::event::{Event, Happening};
 
 /// Events that are kept.
-const KEPT: usize = 1000;
+pub const KEPT: usize = 1000;
 /// Events that a slow follower may be behind before it misses some.
 const BEHIND: usize = 256;
 
-/// The events of this run of the controller.
+/// The latest events, of this run of the controller and of earlier ones.
 pub struct Journal {
     latest: VecDeque<Event>,
     next_number: u64,
@@ -23,6 +24,18 @@ impl Journal {
     /// An empty journal.
     pub fn new() -> Self {
         Self { latest: VecDeque::with_capacity(KEPT), next_number: 1, followers: broadcast::channel(BEHIND).0 }
+    }
+
+    /// Goes on after the events of earlier controllers: theirs come first, and the numbers count on from theirs. To be
+    /// called before anybody follows.
+    pub fn recall(&mut self, mut earlier: Vec<Event>) {
+        let last = earlier.last().map_or(0, |event| event.number);
+        for event in &mut self.latest {
+            event.number += last;
+        }
+        self.next_number += last;
+        earlier.extend(self.latest.drain(..));
+        self.latest = earlier.split_off(earlier.len().saturating_sub(KEPT)).into();
     }
 
     /// Notes what has just happened, and logs it.
@@ -63,4 +76,35 @@ impl Default for Journal {
 pub fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(numbers: usize) -> Journal {
+        let mut journal = Journal::new();
+        for _ in 0..numbers {
+            journal.note(Happening::OutageEnded { service: "pbx".to_owned() });
+        }
+        journal
+    }
+
+    #[test]
+    fn numbers_count_on_over_restarts() {
+        let (earlier, _) = noted(7).read();
+        let mut journal = noted(1);
+        journal.recall(earlier);
+        journal.note(Happening::Started { adopted: true });
+        let numbers: Vec<_> = journal.read().0.iter().map(|event| event.number).collect();
+        assert_eq!(numbers, (1..=9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_are_forgotten() {
+        let mut journal = noted(2);
+        journal.recall(noted(KEPT).read().0);
+        let (events, _) = journal.read();
+        assert_eq!((events.len(), events[0].number), (KEPT, 3));
+    }
 }

@@ -19,5 +19,8 @@ pub mod network;
 pub mod nexthop;
 pub mod plan;
 pub mod probe;
+pub mod receipt;
+pub mod record;
+pub mod report;
 pub mod status;
 pub mod sysctl;

@@ -137,14 +137,14 @@ async fn answer(command: Command, orders: &Orders, observer: &Observer) -> Answe
 async fn events(writer: &mut OwnedWriteHalf, orders: &Orders, follow: bool) -> Result<()> {
     let Some((latest, mut following)) = orders.ask(Order::Events).await else { return Ok(()) };
     for event in latest {
-        reply(writer, &Answer::Event(event)).await?;
+        reply(writer, &Answer::Event(Box::new(event))).await?;
     }
     if !follow {
         return Ok(());
     }
     loop {
         match following.recv().await {
-            Ok(event) => reply(writer, &Answer::Event(event)).await?,
+            Ok(event) => reply(writer, &Answer::Event(Box::new(event))).await?,
             Err(RecvError::Lagged(missed)) => {
                 let why = format!("{missed} events are missing here: the reader was too slow");
                 reply(writer, &Answer::Refused(why)).await?;

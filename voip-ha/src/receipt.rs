@@ -1,0 +1,152 @@
+//! The receipt of one flip: what led to it, when each thing happened, and what it cost.
+//!
+//! Everything in a receipt was measured, by the kernel at the packets or by the controller at its sockets. Nothing is
+//! computed from settings. What could not be measured is `None`, and [`Receipt::not_measured`] says why.
+//!
+//! Times are milliseconds relative to the flip, the moment at which the kernel had the new word: what came before it is
+//! negative. They are differences of `CLOCK_MONOTONIC`, so a step of the wall clock does not touch them.
+
+mod downtime;
+mod timeline;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    downtime::{ANSWERED_WITHIN_MS, HEARD_GRAIN_MS, Signs},
+    timeline::Moment,
+};
+use crate::{
+    decision::Cause,
+    detector::Evidence,
+    event::{Fault, Scope},
+};
+
+/// Why a figure is missing that another version or an interrupted collection did not give a reason for.
+const NO_REASON: &str = "no reason was recorded";
+
+/// The record of one flip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The number of the flip's event, which is unique as long as the state directory is kept.
+    pub number: u64,
+    /// Wall-clock time of the flip.
+    pub at: jiff::Timestamp,
+    /// `CLOCK_MONOTONIC` of the flip in microseconds.
+    pub flipped_us: u64,
+    /// Name of the service.
+    pub service: String,
+    /// Name of the server before.
+    pub from: String,
+    /// Name of the server now.
+    pub to: String,
+    /// What was flipped.
+    pub scope: Scope,
+    /// Why.
+    pub cause: Cause,
+    /// What was wrong with the old server.
+    pub fault: Option<Fault>,
+    /// The operator's words.
+    pub reason: Option<String>,
+    /// Who asked for it.
+    pub asked_by: Option<String>,
+    /// What tipped the balance.
+    pub evidence: Option<Evidence>,
+    /// Every piece of evidence that led to the flip, oldest first.
+    pub trail: Vec<Piece>,
+    /// The decision; never positive.
+    pub decided_ms: f64,
+    /// From the moment the controller had the evidence, or the order, to the flip; in microseconds.
+    pub evidence_to_flip_us: f64,
+    /// Last sign of life of the old server before the flip: a packet to a client, or the answer to a probe. At most
+    /// [`HEARD_GRAIN_MS`] too early.
+    pub last_sign_ms: Option<f64>,
+    /// First packet from a client to the new server.
+    pub first_to_ms: Option<f64>,
+    /// First packet from the new server to a client.
+    pub first_back_ms: Option<f64>,
+    /// When the count of [`Receipt::unanswered`] was read.
+    pub read_ms: Option<f64>,
+    /// What clients had sent to the old server since it was last heard.
+    pub unanswered: Option<Unanswered>,
+    /// RTP flows of clients that the new server was sent in the first moments after the flip.
+    pub rtp_flows: Option<u64>,
+    /// What went both ways before the fault.
+    pub throughput_before: Option<Throughput>,
+    /// What went both ways after the flip.
+    pub throughput_after: Option<Throughput>,
+    /// How long clients were without service: from the last sign of life of the old server to the first packet back
+    /// from the new one. The rules are those of [`Signs::downtime_ms`].
+    pub downtime_ms: Option<f64>,
+    /// The fields above that are `None`, and why.
+    pub not_measured: BTreeMap<String, String>,
+    /// Whether the controller ended before everything was collected.
+    pub interrupted: bool,
+}
+
+/// One piece of evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Piece {
+    /// When the controller had it.
+    pub ms: f64,
+    /// Name of the server concerned.
+    pub server: String,
+    /// What was seen.
+    pub evidence: Evidence,
+}
+
+/// Packets that a server was sent since it was last heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// SIP messages: requests, their retransmissions, and answers. The gateway does not read them.
+    pub sip: u64,
+    /// RTP and RTCP packets.
+    pub rtp: u64,
+}
+
+/// SIP and RTP of all servers of the service, Ethernet headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Throughput {
+    /// Begin of the time it was measured in.
+    pub from_ms: f64,
+    /// Its end.
+    pub to_ms: f64,
+    /// Bytes per second from clients to servers.
+    pub to_servers: f64,
+    /// Bytes per second from servers to clients.
+    pub to_clients: f64,
+}
+
+impl Receipt {
+    /// Whether somebody wanted it: an operator, the policy's failback, or a server that said it is in maintenance.
+    pub fn is_planned(&self) -> bool {
+        self.cause != Cause::Failover || self.fault == Some(Fault::Maintenance)
+    }
+
+    /// Why a field has no value.
+    pub fn why_not(&self, field: &str) -> &str {
+        self.not_measured.get(field).map_or(NO_REASON, String::as_str)
+    }
+
+    /// From the first piece of evidence to the flip, in milliseconds. `None` without evidence, as for an operator's order.
+    pub fn detection_ms(&self) -> Option<f64> {
+        self.trail.iter().find(|piece| piece.server == self.from && !speaks_for(&piece.evidence)).map(|piece| -piece.ms)
+    }
+}
+
+/// Whether evidence is a sign of life: an answer, in time or late.
+pub fn speaks_for(evidence: &Evidence) -> bool {
+    matches!(evidence, Evidence::Answer { .. } | Evidence::Late { .. })
+}
+
+impl Unanswered {
+    /// All packets.
+    pub fn packets(self) -> u64 {
+        self.sip + self.rtp
+    }
+}
+
+/// Receipts for tests of this module and of those that use it.
+#[cfg(test)]
+pub(crate) mod examples;

@@ -1,0 +1,106 @@
+//! What the recorder reads from the kernel, behind a seam for tests.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber, counter_index};
+
+use crate::{
+    config::Config,
+    datapath::{self, FlipStamps, Pins, SentSinceHeard},
+    ids::{ServerId, ServiceId},
+};
+
+/// Bytes since the maps were made, Ethernet headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Bytes {
+    /// SIP and RTP from clients to servers.
+    pub(super) to_servers: u64,
+    /// SIP and RTP from servers to clients.
+    pub(super) to_clients: u64,
+}
+
+/// The kernel's notes.
+pub(super) trait Ledger {
+    /// The first packets after the flip that gave a service this epoch.
+    fn flip_stamps(&self, service: ServiceId, epoch: u16) -> Result<FlipStamps>;
+
+    /// What a server was sent since it was last heard.
+    fn sent_since_heard(&self, server: ServerId) -> Result<SentSinceHeard>;
+
+    /// The RTP flows seen since the last flip of a service, which are then forgotten.
+    fn take_flows(&mut self, service: ServiceId) -> Result<u64>;
+
+    /// What the servers of a service were sent, and sent.
+    fn bytes(&self, service: ServiceId) -> Result<Bytes>;
+}
+
+/// The kernel's notes, read from the pins.
+pub(super) struct KernelLedger {
+    ledger: datapath::Ledger,
+    /// By [`ServiceId`].
+    services: Vec<KernelService>,
+    /// By [`ServerId`].
+    servers: Vec<Ipv4Addr>,
+}
+
+struct KernelService {
+    vip: Ipv4Addr,
+    numbers: Vec<ServerNumber>,
+}
+
+impl KernelLedger {
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    ///
+    /// They are not there, or hold another configuration.
+    pub(super) fn open(config: &Config) -> Result<Self> {
+        let ledger = datapath::Ledger::open(&Pins::new(&config.gateway.pin_dir))?;
+        let number = |address: Ipv4Addr| {
+            let origin = ledger.tables().origins.get(&address.octets(), 0);
+            origin.map(|entry| entry.server()).with_context(|| format!("the kernel knows no server {address}"))
+        };
+        let services = config.services.iter().map(|service| {
+            let numbers = service.servers.iter().map(|server| number(server.address)).collect::<Result<_>>()?;
+            Ok(KernelService { vip: service.vip, numbers })
+        });
+        let services = services.collect::<Result<_>>()?;
+        let servers = config.servers().map(|(_, _, server)| server.address).collect();
+        Ok(Self { ledger, services, servers })
+    }
+
+    fn sum(&self, number: ServerNumber, outcome: Outcome) -> Result<u64> {
+        let mut sum = 0;
+        for class in [Class::Sip, Class::Rtp] {
+            let index = counter_index(Some(number), class, outcome);
+            let counters = self.ledger.tables().counters.get(&index, 0);
+            let counters = counters.with_context(|| format!("cannot read COUNTERS[{index}]"))?;
+            sum += counters.iter().map(|counter| counter.bytes).sum::<u64>();
+        }
+        Ok(sum)
+    }
+}
+
+impl Ledger for KernelLedger {
+    fn flip_stamps(&self, service: ServiceId, epoch: u16) -> Result<FlipStamps> {
+        self.ledger.flip_stamps(self.services[service.0].vip, epoch)
+    }
+
+    fn sent_since_heard(&self, server: ServerId) -> Result<SentSinceHeard> {
+        self.ledger.sent_since_heard(self.servers[server.0])
+    }
+
+    fn take_flows(&mut self, service: ServiceId) -> Result<u64> {
+        self.ledger.take_flows(self.services[service.0].vip)
+    }
+
+    fn bytes(&self, service: ServiceId) -> Result<Bytes> {
+        let mut bytes = Bytes::default();
+        for number in &self.services[service.0].numbers {
+            bytes.to_servers += self.sum(*number, Outcome::ToServer)?;
+            bytes.to_clients += self.sum(*number, Outcome::ToClient)? + self.sum(*number, Outcome::ToClientByStack)?;
+        }
+        Ok(bytes)
+    }
+}
