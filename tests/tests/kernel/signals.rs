@@ -85,7 +85,7 @@ fn a_storm_of_refusals_is_one_signal_for_each_server_and_millisecond() -> Result
 }
 
 #[test]
-fn a_full_ring_and_an_unknown_server_do_no_harm() -> Result<()> {
+fn a_message_about_nobody_or_of_another_kind_is_no_signal() -> Result<()> {
     with_rig(|rig| {
         refuse(rig, &refusal(MASTER))?;
         for (frame, outcome) in

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/voip-ha/       pin_dir; locked by the running controller
-//!   abi-1/                   one directory for each version of the map layouts
+//!   abi-2/                   one directory for each version of the map layouts
 //!     SERVICES, SERVERS, …   the maps
 //!     link-eth0              the XDP link of an interface
 //! ```
