@@ -10,7 +10,7 @@ use crate::setup::{self, Need};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "`failover --quick` measures 5 runs of each fault, without the soak.\n\
-                        `failover --json FILE` also writes the figures as data.\n\
+                        `failover --json FILE --html FILE` also writes the figures as data and as pictures.\n\
                         `failover --systems voip-ha` needs no peer to be installed.\n\
                         `cargo xtask bench failover -- --help` lists all arguments of the bench.")]
 pub(crate) struct Args {

@@ -51,7 +51,7 @@ pub(super) enum Armed {
     /// A signal to the server's process.
     Signal(Signal),
     /// A cable to pull.
-    Cable(Box<ReadyIp>),
+    Cable(ReadyIp),
     /// A command of an operator, which the system carries out.
     Order,
 }
@@ -59,7 +59,7 @@ pub(super) enum Armed {
 impl Armed {
     /// Gets everything ready. `server` is the active one.
     pub(super) fn prepare(lab: &Lab, fault: Fault, server: &str) -> Result<Self> {
-        let cable = |port: &str| Ok::<_, anyhow::Error>(Self::Cable(Box::new(ReadyIp::pull(lab.router(), port)?)));
+        let cable = |port: &str| Ok::<_, anyhow::Error>(Self::Cable(ReadyIp::pull(lab.router(), port)?));
         match fault {
             Fault::Crash => Ok(Self::Signal(Signal::KILL)),
             Fault::Hang => Ok(Self::Signal(Signal::STOP)),
@@ -113,7 +113,7 @@ impl ReadyIp {
         Ok(Self { child, line: format!("link set dev {interface} down\n") })
     }
 
-    fn go(mut self: Box<Self>) -> Result<Instant> {
+    fn go(mut self) -> Result<Instant> {
         let mut input = self.child.stdin.take().context("no pipe to ip")?;
         let made = Instant::now();
         input.write_all(self.line.as_bytes())?;

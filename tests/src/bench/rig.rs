@@ -45,6 +45,9 @@ pub(super) struct Rig<'lab> {
 impl<'lab> Rig<'lab> {
     /// Starts both servers and the system, and returns when it sees both in order.
     pub(super) fn start(lab: &'lab Lab, system: &'lab dyn System) -> Result<Self> {
+        for host in lab.servers().iter().filter(|host| system.listens_on(host) == VIP) {
+            host.namespace.ip(&format!("address add {VIP}/32 dev lo"))?;
+        }
         let servers =
             [("master", start_server(lab, system, "master")?), ("backup", start_server(lab, system, "backup")?)];
         let running = system.start(lab)?;
@@ -60,15 +63,16 @@ impl<'lab> Rig<'lab> {
         Ok(())
     }
 
-    /// Makes `from` the active server, makes the fault at a random moment, measures it and undoes it.
-    pub(super) fn run(&mut self, fault: Fault, from: &'static str) -> Result<Sample> {
+    /// Makes `from` the active server, makes the fault at a random moment, measures it and undoes it. Who is not patient
+    /// does not wait until all streams are answered again, and measures no gap.
+    pub(super) fn run(&mut self, fault: Fault, from: &'static str, patient: bool) -> Result<Sample> {
         let to = if from == "master" { "backup" } else { "master" };
         self.make_active(from)?;
         let armed = Armed::prepare(self.lab, fault, from)?;
         std::thread::sleep(self.system.period().mul_f64(fastrand::f64()));
         let (server, running) = (server(&mut self.servers, from)?, &mut self.running);
         let made = armed.fire(server, || running.switch(to))?;
-        let sample = self.measure(made, to)?;
+        let sample = self.measure(made, to, patient)?;
         self.undo(fault, from)?;
         Ok(sample)
     }
@@ -96,12 +100,12 @@ impl<'lab> Rig<'lab> {
         &mut self.servers
     }
 
-    fn measure(&mut self, made: Instant, to: &str) -> Result<Sample> {
+    fn measure(&mut self, made: Instant, to: &str, patient: bool) -> Result<Sample> {
         let made_us = monotonic_us().saturating_sub(made.elapsed().as_micros() as u64);
         let Some(flip_ms) = self.wait_for_flip(made, made_us, to)? else { return Ok(Sample::default()) };
         let own_flip_ms = self.own_flip(made_us)?;
         let mut sample = Sample { flip_ms: Some(flip_ms), own_flip_ms, ..Sample::default() };
-        if self.traffic.is_some() && self.wait_until_steady(to)? {
+        if patient && self.traffic.is_some() && self.wait_until_steady(to)? {
             let traffic = self.traffic()?;
             let window = traffic.at(made).saturating_sub(ON_ITS_WAY)..traffic.now().saturating_sub(ON_ITS_WAY);
             let account = traffic.account(window)?;
@@ -147,7 +151,7 @@ impl<'lab> Rig<'lab> {
             Fault::Silent => self.lab.mend(name)?,
             Fault::Link => self.lab.mend_back()?,
         }
-        Ok(())
+        self.running.repaired()
     }
 
     fn wait_until_settled(&mut self, wanted: Option<&str>) -> Result<String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{fault::Fault, voip_ha::VoipHa};
+use super::{bfdd::Bfdd, dispatcher::Dispatcher, fault::Fault, keepalived::Keepalived, nginx::Nginx, voip_ha::VoipHa};
 use crate::{
     Lab,
     topology::{Layout, ServerHost},
@@ -30,7 +30,7 @@ pub(super) trait System {
         &[]
     }
 
-    /// The address that a server's program listens on.
+    /// The address that a server's program listens on. If it is the VIP, every server has it on its loopback.
     fn listens_on(&self, host: &ServerHost) -> std::net::Ipv4Addr {
         host.address
     }
@@ -65,6 +65,11 @@ pub(super) trait Running {
     /// Makes a server the active one, as an operator does. Returns when the order is given.
     fn switch(&mut self, to: &str) -> Result<()>;
 
+    /// Called when a fault is undone, for what an operator does then.
+    fn repaired(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Moments of the system's own flips so far, in µs of `CLOCK_MONOTONIC`; None if it does not tell.
     fn flips(&mut self) -> Result<Option<Vec<u64>>> {
         Ok(None)
@@ -83,12 +88,18 @@ pub(super) enum Carries {
 }
 
 /// Names of all systems, in the order in which they are measured and shown.
-pub const NAMES: [&str; 1] = ["voip-ha"];
+pub const NAMES: [&str; 6] =
+    ["voip-ha", "keepalived-default", "keepalived-fast", "bfdd", "kamailio-dispatcher", "nginx"];
 
 /// The system of that name.
 pub(super) fn by_name(name: &str) -> Result<Box<dyn System>> {
     Ok(match name {
         "voip-ha" => Box::new(VoipHa),
+        "keepalived-default" => Box::new(Keepalived::DEFAULT),
+        "keepalived-fast" => Box::new(Keepalived::FAST),
+        "bfdd" => Box::new(Bfdd),
+        "kamailio-dispatcher" => Box::new(Dispatcher),
+        "nginx" => Box::new(Nginx),
         _ => bail!("no system {name}; there are {}", NAMES.join(", ")),
     })
 }

@@ -104,7 +104,7 @@ fn row(block: &Block) -> String {
 }
 
 /// Blocks of one fault: systems in their order, then numbers of streams.
-fn in_order(data: &Data, fault: Fault) -> Vec<&Block> {
+pub(super) fn in_order(data: &Data, fault: Fault) -> Vec<&Block> {
     let mut blocks: Vec<_> = data.runs.iter().filter(|block| block.fault == fault).collect();
     let place = |block: &Block| NAMES.iter().position(|name| *name == block.system);
     blocks.sort_by_key(|block| (place(block), block.streams));
@@ -140,6 +140,10 @@ fn ahead(data: &Data, fault: Fault) -> Option<String> {
         return any.then(|| format!("      {}: no peer moves the service", fault.name()));
     };
     let ratio = best / ours;
+    if fault == Fault::Planned {
+        // No fault that is seen, but an order: most of it is the command itself.
+        return Some(format!("      planned: {ratio:.1} × ({name}: {best:.2} ms, {OURS}: {ours:.2} ms)"));
+    }
     let what = format!("{}: ≥ {AHEAD} × as fast as the best peer at the median", fault.name());
     Some(judged(ratio >= AHEAD, &what, &format!("{ratio:.1} × ({name}: {best:.2} ms, {OURS}: {ours:.2} ms)")))
 }

@@ -17,7 +17,7 @@ struct Arguments {
 enum Verb {
     /// Faults of servers and cables, and a soak without any
     Failover(Failover),
-    /// Print the table of data that was measured before
+    /// Print the table of data that was measured before, and draw its pictures
     Show(Show),
     /// Send one OPTIONS request, and exit with 0 if a final answer but 408 and 503 comes in time
     Options {
@@ -52,24 +52,30 @@ struct Failover {
     /// Write the figures to this file as JSON, again after each block; what was merged is written too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with pictures of the distributions to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Show {
     /// What `failover --json` wrote
     data: PathBuf,
+    /// Write a page with pictures of the distributions to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Failover(failover) => bench::run(&settings(failover)),
-        Verb::Show(Show { data }) => bench::show(&data),
+        Verb::Show(Show { data, html }) => bench::show(&data, html.as_deref()),
         Verb::Options { address } => bench::ask(address),
     }
 }
 
 fn settings(arguments: Failover) -> Settings {
-    let Failover { quick, systems, faults, streams, runs, minutes, merge, json } = arguments;
+    let Failover { quick, systems, faults, streams, runs, minutes, merge, json, html } = arguments;
     let (default_runs, default_minutes) = if quick { (5, 0.0) } else { (30, 10.0) };
     Settings {
         systems,
@@ -79,5 +85,6 @@ fn settings(arguments: Failover) -> Settings {
         minutes: minutes.unwrap_or(default_minutes),
         merge,
         json,
+        html,
     }
 }
