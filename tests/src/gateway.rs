@@ -83,7 +83,7 @@ impl<'lab> Gateway<'lab> {
         &self.config
     }
 
-    /// Runs `voip-ha` with these arguments and with this gateway's socket or pin directory. The verb comes first.
+    /// Runs `voip-ha` with these arguments and with this gateway's socket, state directory or pin directory. The verb comes first.
     pub fn cli(&self, arguments: &[&str]) -> Result<Answer> {
         cli(self.lab, arguments)
     }
@@ -131,7 +131,10 @@ impl<'lab> Gateway<'lab> {
 pub fn cli(lab: &Lab, arguments: &[&str]) -> Result<Answer> {
     let mut command = Command::new(program("voip-ha")?);
     command.args(arguments);
-    if matches!(arguments.first(), Some(&("status" | "switch" | "events"))) || arguments.contains(&"verify") {
+    let reads_disk = arguments.iter().any(|argument| matches!(*argument, "report" | "show" | "--receipts"));
+    if reads_disk {
+        command.arg("--dir").arg(state_dir(lab));
+    } else if matches!(arguments.first(), Some(&("status" | "switch" | "events"))) || arguments.contains(&"verify") {
         command.arg("--socket").arg(socket(lab));
     }
     if matches!(arguments.first(), Some(&("maps" | "unload"))) {

@@ -195,7 +195,11 @@ fn write(directory: &Path, notes: &mpsc::Receiver<Note>) {
     loop {
         match notes.recv_timeout(next_beat.saturating_sub(monotonic())) {
             Ok(Note::Event(event)) => store.event(*event),
-            Ok(Note::Receipt(receipt)) => store.receipt(*receipt),
+            Ok(Note::Receipt(receipt)) => {
+                store.receipt(*receipt);
+                // Whoever measured it was there.
+                next_beat = monotonic();
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }

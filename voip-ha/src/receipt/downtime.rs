@@ -3,8 +3,8 @@
 /// How much too early the kernel's note of a server's last packet may be, in milliseconds.
 pub const HEARD_GRAIN_MS: f64 = voip_ha_ebpf::abi::HEARD_GRAIN_NS as f64 / 1e6;
 
-/// A new server that sends to clients this soon after its first packet is not missed: two packet times of G.711. Every
-/// stream is silent for that long between its packets.
+/// Around a planned flip a silence of this length is none: two packet times of G.711. Every stream is silent for nearly that
+/// long between its packets.
 pub const ANSWERED_WITHIN_MS: f64 = 40.0;
 
 /// What is known about the time around a flip, in milliseconds relative to it.
@@ -30,6 +30,7 @@ impl Signs {
     /// How long clients were without service, or why that is not known.
     ///
     /// - It ends with the first packet from the new server to a client. While there was none, its end is not known.
+    /// - Planned, and the old server was heard not longer than [`ANSWERED_WITHIN_MS`] before that: 0.
     /// - Planned, and the old server gave a sign of life after all it was sent: nothing was missing at its side. The
     ///   downtime is 0, or the time from the first packet to the new server to the first one back if that is longer
     ///   than [`ANSWERED_WITHIN_MS`].
@@ -48,6 +49,10 @@ impl Signs {
                 None => "no client sent anything after the flip while it was watched".to_owned(),
             });
         };
+        let silence = self.last_sign.map(|sign| back - sign);
+        if self.planned && silence.is_some_and(|silence| silence <= ANSWERED_WITHIN_MS) {
+            return Ok(0.0);
+        }
         if self.planned && self.old_completed {
             let waited = back - self.first_to.unwrap_or(back);
             return Ok(if waited > ANSWERED_WITHIN_MS { waited } else { 0.0 });
@@ -87,11 +92,15 @@ mod tests {
 
     #[test]
     fn a_planned_flip_costs_nothing_if_the_old_server_completes_and_the_new_one_answers() {
-        let planned = Signs { planned: true, old_completed: true, unanswered: Some(0), ..CRASH };
+        let planned =
+            Signs { planned: true, last_sign: Some(-300.0), old_completed: true, unanswered: Some(0), ..CRASH };
         assert_eq!(planned.downtime_ms(), Ok(0.0));
         assert_eq!(Signs { first_back: Some(40.2), ..planned }.downtime_ms(), Ok(0.0));
         assert_eq!(Signs { first_back: Some(1500.2), ..planned }.downtime_ms(), Ok(1500.0));
-        assert_eq!(Signs { old_completed: false, unanswered: Some(4), ..planned }.downtime_ms(), Ok(13.0));
+        let unfinished = Signs { nobody_waited: None, old_completed: false, unanswered: Some(4), ..planned };
+        assert_eq!(unfinished.downtime_ms(), Ok(300.5));
+        // The note of the last packet has a grain: what came right after it may be answered, and looks as if it were not.
+        assert_eq!(Signs { last_sign: Some(-0.7), unanswered: Some(1), ..unfinished }.downtime_ms(), Ok(0.0));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Collection {
         flip: &FlipRecord,
         (service, old): (ServiceId, ServerId),
         looks: &Looks,
-        ledger: &dyn Ledger,
+        ledger: &mut dyn Ledger,
         now: Duration,
     ) -> Self {
         let flipped = Duration::from_micros(flip.flipped_us);
@@ -68,6 +68,8 @@ impl Collection {
             first_bytes: None,
         };
         new.read_old(ledger, now);
+        // What an earlier count left. A flow of this flip that goes with it is counted again with its next packet.
+        let _ = ledger.take_flows(service);
         let fault = new.receipt.last_sign_ms.into_iter().chain(new.receipt.trail.first().map(|piece| piece.ms));
         let before = fault.fold(0.0, f64::min);
         let before = flipped.saturating_sub(Duration::from_secs_f64(-before / 1e3));

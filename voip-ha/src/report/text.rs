@@ -122,7 +122,9 @@ pub(super) fn assumptions(assumptions: Assumptions) -> Vec<String> {
         "downtime of a failover: last sign of life of the old server to the first packet back from the new one; an upper \
          bound, as it contains the silence between two packets"
             .to_owned(),
-        "downtime of a planned switch: 0 if the old server completed what it was sent and the new one answered at once".to_owned(),
+        "downtime of a planned switch: 0 if clients heard one of the servers at least every 40 ms, or the old one completed what \
+         it was sent and the new one answered as fast"
+            .to_owned(),
         "the default MTBF and MTTR are chosen to give the thesis's figure without a backup".to_owned(),
     ]
 }
