@@ -76,8 +76,9 @@ fn figures(receipt: &Receipt) -> Vec<(String, String)> {
         ("RTP flows concerned".to_owned(), or_why("rtp_flows", receipt.rtp_flows.map(|flows| flows.to_string()))),
         ("throughput before".to_owned(), or_why("throughput_before", receipt.throughput_before.map(throughput))),
         ("throughput after".to_owned(), or_why("throughput_after", receipt.throughput_after.map(throughput))),
-        ("evidence to flip".to_owned(), format!("{:.1} µs", receipt.evidence_to_flip_us)),
+        ("last evidence, or order, to flip".to_owned(), format!("{:.1} µs", receipt.evidence_to_flip_us)),
     ]);
+    rows.extend(receipt.detection_ms().map(|ms| ("first evidence to flip".to_owned(), format!("{ms:.3} ms"))));
     rows
 }
 
