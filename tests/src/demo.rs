@@ -54,8 +54,8 @@ impl Progress {
 /// Runs the demo and prints its report.
 pub fn run(settings: &Settings) -> Result<()> {
     let progress = Progress(Instant::now());
-    // The gateway's defaults, told to it because the report names them.
-    let setup = Setup { real: settings.real, streams: settings.streams, interval_ms: 20, timeout_ms: 15, fall: 3 };
+    // The gateway's default, told to it because the report names it.
+    let setup = Setup { real: settings.real, streams: settings.streams, preset: "lan" };
     progress.say("building the lab: namespaces for phones, gateway, master, router and backup");
     let lab = Lab::new(Options::default())?;
     let (mut trial, mut callers) = start(&lab, &setup, &progress)?;
@@ -83,9 +83,9 @@ pub fn run(settings: &Settings) -> Result<()> {
 }
 
 fn start<'lab>(lab: &'lab Lab, setup: &Setup, progress: &Progress) -> Result<(Trial<'lab>, Box<dyn Callers + 'lab>)> {
-    let Setup { real, streams, interval_ms, timeout_ms, fall } = *setup;
-    let (interval_ms, timeout_ms, fall) = (Some(interval_ms), Some(timeout_ms), Some(fall));
-    let config = Config { probe: Probe { interval_ms, timeout_ms, fall, ..Probe::default() }, ..Config::of(lab) };
+    let Setup { real, streams, preset } = *setup;
+    let probe = Probe { preset: Some(preset.to_owned()), ..Probe::default() };
+    let config = Config { probe, ..Config::of(lab) };
     if real {
         progress.say("starting Kamailio and the application behind it on both servers, and the gateway");
         let trial = Trial::start(lab, config, RealServer::start)?;

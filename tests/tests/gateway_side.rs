@@ -58,12 +58,12 @@ fn a_server_that_answers_no_probe_but_goes_on_serving_is_left_alone_until_patien
         master.ip("route add blackhole 10.66.1.1/32")?;
         let status = |gateway: &Gateway<'_>| gateway.cli(&["status"]).map(|answer| answer.stdout);
         wait::until(SECOND, "the master to be called busy", || {
-            Ok(status(&gateway)?.contains("but traffic to clients").then_some(()))
+            Ok(status(&gateway)?.contains("but it goes on sending to clients").then_some(()))
         })?;
         assert_eq!(gateway.status()?.active(), "master");
         master.ip("route delete blackhole 10.66.1.1/32")?;
         wait::until(SECOND, "the master to answer again", || {
-            Ok(status(&gateway)?.contains("200 after").then_some(()))
+            Ok((!status(&gateway)?.contains("left OPTIONS unanswered")).then_some(()))
         })?;
     }
     assert!(!gateway.cli(&["events"])?.stdout.contains("failover"), "a busy server was left");

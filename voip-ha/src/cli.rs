@@ -4,6 +4,7 @@
 
 mod check;
 mod events;
+mod hold;
 mod maps;
 mod output;
 mod report;
@@ -40,6 +41,8 @@ enum Verb {
     Status(status::Show),
     /// Make a server active, or hand the choice back to the policy
     Switch(switch::Switch),
+    /// Hold a service as it is, or let it go
+    Hold(hold::Hold),
     /// Show what the kernel holds; works without the daemon
     Maps(maps::Maps),
     /// Show what happened, and the receipt of each failover
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Verb::Check(verb) => verb.run(),
         Verb::Status(verb) => verb.run(),
         Verb::Switch(verb) => verb.run(),
+        Verb::Hold(verb) => verb.run(),
         Verb::Maps(verb) => verb.run(),
         Verb::Events(verb) => verb.run(),
         Verb::Report(verb) => verb.run(),

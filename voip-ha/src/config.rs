@@ -6,6 +6,7 @@
 
 mod check;
 mod findings;
+mod probe;
 mod raw;
 mod shape;
 mod values;
@@ -86,6 +87,13 @@ pub struct Policy {
     pub failback: Failback,
     /// How long the old server may still send to clients after a planned switch.
     pub switch_grace: Duration,
+    /// How long the media of running calls may stay with a server that refuses service, such as one that ends
+    /// gracefully.
+    pub drain: Duration,
+    /// Half-life of the penalty for going down; `None`: servers that flap are not avoided.
+    pub damping_half_life: Option<Duration>,
+    /// Failovers of one service that may happen by themselves in an hour; `None`: any number.
+    pub failovers_per_hour: Option<u32>,
 }
 
 /// Who brings the master back.
@@ -135,19 +143,31 @@ pub enum Forwarding {
     Nat,
 }
 
-/// How one server is probed.
+/// How the failure of one server is found out. What each value means for a failure is in [`monitor`](crate::monitor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Time from one probe to the next.
+    /// Time from one OPTIONS to the next while the server is active.
     pub interval: Duration,
-    /// An answer that takes this long or longer is a miss.
-    pub timeout: Duration,
-    /// Consecutive misses until the server is down.
-    pub fall: u32,
+    /// The same while it stands by.
+    pub standby_interval: Duration,
+    /// Shortest time that a probe is waited for; the measured round trips may ask for more.
+    pub timeout_min: Duration,
+    /// Longest time that a probe is waited for.
+    pub timeout_max: Duration,
+    /// Probes in a row that must stay unanswered until a silent host counts as unreachable.
+    pub confirm: u32,
+    /// Time from one of these to the next.
+    pub confirm_gap: Duration,
+    /// Shortest pause in the traffic of the active server that makes the gateway ask; zero: traffic is not looked at.
+    pub quiet: Duration,
+    /// How long OPTIONS may stay unanswered by a host that lives.
+    pub hang: Duration,
+    /// How long traffic to clients excuses that; zero: not at all.
+    pub patience: Duration,
     /// Consecutive answers until the server is up.
     pub rise: u32,
-    /// How long traffic to clients excuses missing answers; zero: not at all.
-    pub patience: Duration,
+    /// Whether the server's host is asked by ICMP echo.
+    pub echo: bool,
     /// UDP port that is probed, host byte order.
     pub port: u16,
 }
@@ -222,34 +242,37 @@ mod tests {
         assert_eq!(config.gateway.control_socket, Path::new("/run/voip-ha/control.sock"));
         assert_eq!(config.gateway.control_group, None);
         assert_eq!(config.gateway.state_dir, Path::new("/var/lib/voip-ha"));
-        assert_eq!(config.policy, Policy { failback: Failback::Manual, switch_grace: Duration::from_millis(500) });
-        let server = &config.services[0].servers[0];
-        assert_eq!(server.forwarding, Forwarding::Nat);
-        let probe = Probe {
-            interval: Duration::from_millis(20),
-            timeout: Duration::from_millis(15),
-            fall: 3,
-            rise: 3,
-            patience: Duration::from_secs(2),
-            port: 5070,
+        let policy = Policy {
+            failback: Failback::Manual,
+            switch_grace: Duration::from_millis(500),
+            drain: Duration::from_secs(600),
+            damping_half_life: Some(Duration::from_secs(900)),
+            failovers_per_hour: Some(12),
         };
-        assert_eq!(server.probe, probe);
+        assert_eq!(config.policy, policy);
+        let probe = &config.services[0].servers[0].probe;
+        assert_eq!((probe.interval, probe.port), (Duration::from_millis(20), 5070));
+        let lan = Config::parse("lan", &format!("{SHORTEST}\nprobe.preset = 'lan'")).unwrap();
+        assert_eq!(config, lan, "`lan` is the default");
     }
 
     #[test]
     fn a_server_takes_from_the_common_probe_what_it_does_not_set_itself() {
-        let text = format!("{SHORTEST}\n[probe]\ninterval_ms = 50\nfall = 7\nport = 5090\n")
-            .replace("address = '10.0.0.2'", "address = '10.0.0.2', probe = { fall = 2, timeout_ms = 60000 }");
+        let text = format!("{SHORTEST}\n[probe]\ninterval_ms = 50\nrise = 7\nport = 5090\n")
+            .replace("address = '10.0.0.2'", "address = '10.0.0.2', probe = { confirm = 2, timeout_max_ms = 60000 }");
         let config = Config::parse("text", &text).unwrap_or_else(|error| panic!("{error}"));
-        let probe = Probe {
-            interval: Duration::from_millis(50),
-            timeout: Duration::from_secs(60),
-            fall: 2,
-            rise: 3,
-            patience: Duration::from_secs(2),
-            port: 5090,
-        };
-        assert_eq!(config.services[0].servers[0].probe, probe);
+        let probe = config.services[0].servers[0].probe;
+        assert_eq!((probe.interval, probe.rise, probe.port), (Duration::from_millis(50), 7, 5090));
+        assert_eq!((probe.confirm, probe.timeout_max), (2, Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_preset_replaces_what_the_common_table_says_and_own_keys_replace_the_preset() {
+        let text = format!("{SHORTEST}\n[probe]\ninterval_ms = 50\nport = 5090\n")
+            .replace("address = '10.0.0.2'", "address = '10.0.0.2', probe = { preset = 'cautious', hang_ms = 700 }");
+        let probe = Config::parse("text", &text).unwrap_or_else(|error| panic!("{error}")).services[0].servers[0].probe;
+        assert_eq!((probe.interval, probe.hang), (Duration::from_millis(100), Duration::from_millis(700)));
+        assert_eq!(probe.port, 5090, "a preset says nothing about the port");
     }
 
     #[test]

@@ -12,10 +12,10 @@ pub use self::{
     client::{Client, ClientError},
     server::serve,
 };
-use crate::{event::Event, plan::Plan, status::Status};
+use crate::{decision::Scope, event::Event, plan::Plan, status::Status};
 
 /// Version of the protocol. A request of another version is refused.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub enum Command {
     Plan,
     /// Make a server active.
     Switch(SwitchRequest),
+    /// Hold services as they are, or let them go.
+    Hold(HoldRequest),
     /// What happened.
     Events {
         /// Go on with what happens next.
@@ -51,10 +53,40 @@ pub struct SwitchRequest {
     pub server: String,
     /// For `auto`: the service meant; without it, all services.
     pub service: Option<String>,
+    /// What is to go there.
+    pub scope: Scope,
+    /// Even if the server is down, and even if the service is held.
+    pub force: bool,
     /// Only say what would happen.
     pub dry_run: bool,
     /// The operator's words, for the events.
     pub reason: Option<String>,
+    /// Who asks. The daemon fills it in: whoever the kernel says is at the other end.
+    pub asked_by: Option<String>,
+}
+
+/// Hold services as they are, or let them go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRequest {
+    /// Name of the service; without it, all.
+    pub service: Option<String>,
+    /// Let it go.
+    pub release: bool,
+    /// The operator's words, for the events.
+    pub reason: Option<String>,
+    /// As in [`SwitchRequest`].
+    pub asked_by: Option<String>,
+}
+
+/// What a hold did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldOutcome {
+    /// Name of the service.
+    pub service: String,
+    /// The active server.
+    pub active: String,
+    /// Whether it is held now.
+    pub held: bool,
 }
 
 /// What a switch did, or would do.
@@ -66,6 +98,10 @@ pub struct SwitchOutcome {
     pub from: String,
     /// The active server now.
     pub to: String,
+    /// The server of media before.
+    pub media_from: String,
+    /// The server of media now.
+    pub media_to: String,
     /// Whether it was only asked.
     pub dry_run: bool,
 }
@@ -80,6 +116,8 @@ pub enum Answer {
     Plan(Plan),
     /// To [`Command::Switch`]: one for each service concerned.
     Switched(Vec<SwitchOutcome>),
+    /// To [`Command::Hold`]: one for each service concerned.
+    Held(Vec<HoldOutcome>),
     /// To [`Command::Events`]: one line for each.
     Event(Box<Event>),
     /// The request is understood, and the answer is no.

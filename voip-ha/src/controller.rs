@@ -1,53 +1,51 @@
 //! The one loop that reads the clock: it sends the probes, feeds what comes back to the [`engine`](crate::engine), and
 //! carries out what the engine says. Everything that talks to people runs in another thread.
+//!
+//! The thread sleeps until a timer is due, the kernel has noted an ICMP error on a probe's socket, the XDP program has
+//! seen one about traffic, or a letter has come. Answers to probes wake nobody: the kernel stamps them on arrival, and
+//! they are read when the next timer is due, before it judges what has not come.
 
-mod prober;
-mod probers;
+mod lines;
+mod mailbox;
+mod orders;
+mod poller;
+mod realtime;
+mod receive;
 mod report;
 
 use std::{
-    future::poll_fn,
-    io,
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use tokio::sync::{
-    broadcast,
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    oneshot,
-};
 
-use self::probers::Probers;
+use self::{
+    lines::{Lines, Received, Unsent},
+    mailbox::Letter,
+    poller::Poller,
+};
+pub use self::{
+    mailbox::{Mailbox, Orders},
+    orders::{ControllerStatus, Order},
+    realtime::privileges,
+};
 use crate::{
     config::Config,
-    control::{SwitchOutcome, SwitchRequest},
     datapath::{Datapath, NextHop},
-    detector::Evidence,
-    engine::{Engine, Output, Wish},
+    engine::{Engine, Output},
     event::{Event, Happening},
     ids::{ServerId, ServiceId},
     journal::{Journal, monotonic},
+    monitor::ProbeKind,
     nexthop::News,
-    plan::Plan,
-    status::{ServiceStatus, mac_text},
+    status::mac_text,
 };
 
 /// A timer that is this late is the gateway's own fault: whatever was due meanwhile gets its time anew.
 const STALL: Duration = Duration::from_millis(8);
-
-/// What the other threads ask the controller.
-#[derive(Debug)]
-pub enum Order {
-    /// The state of the services. Traffic is not filled in.
-    Status(oneshot::Sender<(Vec<ServiceStatus>, u64)>),
-    /// What the kernel's tables should hold.
-    Plan(oneshot::Sender<Plan>),
-    /// Make a server active; the answer, or why not.
-    Switch(SwitchRequest, oneshot::Sender<Result<Vec<SwitchOutcome>, String>>),
-    /// What happened, and what happens next.
-    Events(oneshot::Sender<(Vec<Event>, broadcast::Receiver<Event>)>),
-}
+/// So is a round of probes that took this long to send.
+const SLOW_ROUND: Duration = Duration::from_millis(1);
 
 /// What is known about the way to a server.
 #[derive(Clone, Debug, Default)]
@@ -75,38 +73,14 @@ pub struct Controller<D> {
     config: Config,
     engine: Engine,
     datapath: D,
-    probers: Probers,
+    poller: Poller,
+    lines: Vec<Lines>,
     ways: Vec<Way>,
     journal: Journal,
+    /// What the thread could not have: see [`privileges`].
+    lacks: Vec<String>,
     stalls: u64,
     stall_told: Option<Instant>,
-}
-
-/// The other threads' ends of the channels to a controller.
-#[derive(Clone, Debug)]
-pub struct Orders(UnboundedSender<Order>);
-
-/// What woke the loop.
-enum Wake {
-    Probe(io::Result<(ServerId, Evidence)>),
-    News(Option<News>),
-    Order(Option<Order>),
-    Timer,
-}
-
-impl Orders {
-    /// A channel for orders.
-    pub fn channel() -> (Self, UnboundedReceiver<Order>) {
-        let (sender, receiver) = unbounded_channel();
-        (Self(sender), receiver)
-    }
-
-    /// Gives an order and waits for the answer. `None` if the controller has ended.
-    pub async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Option<T> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(order(sender)).ok()?;
-        receiver.await.ok()
-    }
 }
 
 impl<D: Datapath> Controller<D> {
@@ -114,22 +88,24 @@ impl<D: Datapath> Controller<D> {
     ///
     /// # Errors
     ///
-    /// The kernel has no epoll instance for the probes.
+    /// The process has too many open files.
     pub fn new(config: Config, mut datapath: D, adopted: bool) -> Result<Self> {
         let now = Instant::now();
         let services = (0..config.services.len()).map(ServiceId);
         let found: Vec<_> = services.map(|service| datapath.steering(service)).collect();
-        let (engine, words) = Engine::new(&config, &found, now);
+        let (engine, words) = Engine::new(&config, &found, now, monotonic());
         for (service, steering) in words {
             datapath.steer(service, steering);
         }
-        let probers = Probers::new(&config, now).context("cannot make an epoll instance for the probes")?;
+        let poller = Poller::new(datapath.signal_fd()).context("cannot make an epoll instance for the probes")?;
+        let lines = config.servers().map(|(_, _, server)| Lines::new(server)).collect();
         // What an earlier controller wrote counts until the network says otherwise, which also names the interface.
         let known = |server| datapath.next_hop(server).map(|hop| (hop, String::new()));
         let ways = config.servers().map(|(server, ..)| Way { known: known(server), ..Way::default() }).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
-        Ok(Self { config, engine, datapath, probers, ways, journal, stalls: 0, stall_told: None })
+        let lacks = Vec::new();
+        Ok(Self { config, engine, datapath, poller, lines, ways, journal, lacks, stalls: 0, stall_told: None })
     }
 
     /// Goes on after the events of earlier controllers.
@@ -138,40 +114,32 @@ impl<D: Datapath> Controller<D> {
         self
     }
 
-    /// Runs until the sender of orders is gone.
-    pub async fn run(mut self, mut orders: UnboundedReceiver<Order>, mut news: UnboundedReceiver<News>) {
+    /// Runs in the calling thread until nobody is left who could give orders. `lacks` is what the thread could not have.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not let it wait.
+    pub fn run(mut self, mailbox: &Mailbox, lacks: Vec<String>) -> Result<()> {
+        self.lacks = lacks;
+        self.poller.watch_mail(mailbox.bell())?;
         loop {
-            let deadline = self.next_deadline();
-            // Biased: what has arrived is taken in before a timer judges what has not.
-            let wake = tokio::select! {
-                biased;
-                probe = poll_fn(|context| self.probers.poll(context)) => Wake::Probe(probe),
-                news = news.recv(), if !news.is_closed() || !news.is_empty() => Wake::News(news),
-                order = orders.recv() => Wake::Order(order),
-                () = tokio::time::sleep_until(deadline.into()) => Wake::Timer,
-            };
+            let deadline = self.engine.next_deadline(Instant::now());
+            let woken = self.poller.wait(deadline).context("cannot wait for the probes' answers")?;
             let now = Instant::now();
-            match wake {
-                Wake::Probe(Ok((server, evidence))) => self.observe(server, evidence, now),
-                Wake::Probe(Err(error)) => tracing::error!(%error, "cannot wait for the probes' answers"),
-                Wake::News(Some(news)) => self.heed(news, now),
-                Wake::News(None) => tracing::warn!("the network is no longer followed: next hops stay as they are"),
-                Wake::Order(Some(order)) => self.obey(order, now),
-                Wake::Order(None) => return,
-                Wake::Timer => self.tick(deadline, now),
+            // What has arrived is taken in before a timer judges what has not: proofs first.
+            for server in &woken.errors {
+                self.read(*server, now);
+            }
+            if woken.signals {
+                self.heed_signals(now);
+            }
+            if woken.mail && !self.read_mail(mailbox, now) {
+                return Ok(());
+            }
+            if let Some(due) = deadline.filter(|due| *due <= now) {
+                self.tick(due, now);
             }
         }
-    }
-
-    fn next_deadline(&self) -> Instant {
-        // There is at least one server, and so one prober.
-        self.probers.next_deadline().into_iter().chain(self.engine.next_deadline()).min().unwrap_or_else(Instant::now)
-    }
-
-    fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) {
-        let evidence = if self.ways[server.0].cut { Evidence::NoCarrier } else { evidence };
-        let outputs = self.engine.observe(server, evidence, now);
-        self.carry_out(outputs, now);
     }
 
     fn tick(&mut self, due: Instant, now: Instant) {
@@ -179,22 +147,66 @@ impl<D: Datapath> Controller<D> {
         if late >= STALL {
             self.stalled(late, now);
         }
+        for server in (0..self.lines.len()).map(ServerId) {
+            self.read(server, now);
+        }
         let uptime = monotonic();
+        let datapath = &self.datapath;
         let heard = |server| {
-            let ago = uptime.saturating_sub(self.datapath.traffic(server).heard?);
+            let ago = uptime.saturating_sub(datapath.traffic(server).heard?);
             now.checked_sub(ago)
         };
-        for (server, evidence) in self.probers.tick(heard, now) {
-            self.observe(server, evidence, now);
-        }
-        let outputs = self.engine.tick(now);
+        let outputs = self.engine.tick(heard, now);
         self.carry_out(outputs, now);
+        if now.elapsed() >= SLOW_ROUND {
+            self.engine.forgive(Instant::now());
+        }
+    }
+
+    /// Takes in what came back from a server.
+    fn read(&mut self, server: ServerId, now: Instant) {
+        for received in self.lines[server.0].receive() {
+            let outputs = match received {
+                // Whatever it answers, packets do not get there.
+                Received::Answer { .. } if self.ways[server.0].cut => self.engine.no_carrier(&[server], now),
+                Received::Answer { kind, number, status, at } => {
+                    self.engine.answered(server, kind, number, status, at, now)
+                }
+                Received::Refused => self.engine.refused(server, now),
+                Received::HostUnreachable => self.engine.host_unreachable(server, now),
+                Received::Lost => {
+                    self.engine.forgive_server(server, now);
+                    continue;
+                }
+            };
+            self.carry_out(outputs, now);
+        }
+    }
+
+    fn heed_signals(&mut self, now: Instant) {
+        for signal in self.datapath.signals() {
+            let outputs = self.engine.traffic_refused(signal.server, now);
+            self.carry_out(outputs, now);
+        }
+    }
+
+    /// Takes in all letters. `false`: there will be no more.
+    fn read_mail(&mut self, mailbox: &Mailbox, now: Instant) -> bool {
+        mailbox.answer_bell();
+        loop {
+            match mailbox.take() {
+                Ok(Letter::News(news)) => self.heed(news, now),
+                Ok(Letter::Order(order)) => self.obey(order, now),
+                Err(std::sync::mpsc::TryRecvError::Empty) => return true,
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
+            }
+        }
     }
 
     /// The gateway itself came late: that is no evidence against anybody.
     fn stalled(&mut self, late: Duration, now: Instant) {
         self.stalls += 1;
-        self.probers.forgive(now);
+        self.engine.forgive(now);
         // A gateway that is short of CPU must not fill its journal with that as well.
         if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
             self.stall_told = Some(now);
@@ -204,20 +216,33 @@ impl<D: Datapath> Controller<D> {
 
     /// The one place where a decision becomes an action.
     fn carry_out(&mut self, outputs: Vec<Output>, received: Instant) {
-        for output in outputs {
+        let mut outputs = VecDeque::from(outputs);
+        while let Some(output) = outputs.pop_front() {
             match output {
                 Output::Steer(service, steering, mut happening) => {
-                    let decided = monotonic();
                     let epoch = self.datapath.steer(service, steering);
                     if let Happening::Flip(flip) = &mut happening {
-                        flip.decided_us = decided.as_micros() as u64;
+                        flip.evidence_to_flip_us = received.elapsed().as_secs_f64() * 1e6;
                         flip.flipped_us = monotonic().as_micros() as u64;
                         flip.epoch = epoch;
-                        flip.evidence_to_flip_us = received.elapsed().as_secs_f64() * 1e6;
                     }
                     self.journal.note(happening);
                 }
+                Output::EndCensus(service) => self.datapath.end_census(service),
+                Output::Ask(server, kind, number) => outputs.extend(self.ask(server, kind, number, received)),
                 Output::Tell(happening) => self.journal.note(happening),
+            }
+        }
+    }
+
+    fn ask(&mut self, server: ServerId, kind: ProbeKind, number: u64, now: Instant) -> Vec<Output> {
+        let sent = self.lines[server.0].send(kind, number, self.poller.as_fd(), server.0 as u64);
+        match sent {
+            Ok(()) => Vec::new(),
+            Err(Unsent::NoWay) => self.engine.cannot_send(server, kind, number, now),
+            Err(Unsent::OwnFault) => {
+                self.engine.take_back(server, kind, number);
+                Vec::new()
             }
         }
     }
@@ -237,7 +262,7 @@ impl<D: Datapath> Controller<D> {
             News::Carrier { interface, up, servers } => {
                 // The servers first: telling people takes time.
                 if !up {
-                    let outputs = self.engine.observe_all(&servers, Evidence::NoCarrier, now);
+                    let outputs = self.engine.no_carrier(&servers, now);
                     self.carry_out(outputs, now);
                 }
                 self.journal.note(Happening::Carrier { interface, up });
@@ -259,65 +284,11 @@ impl<D: Datapath> Controller<D> {
         }
         let outputs = self.engine.set_reachable(server, true, now);
         self.carry_out(outputs, now);
-        self.probers.reopen(server);
+        self.lines[server.0].reopen();
         let name = self.engine.servers()[server.0].name.clone();
         let mac = mac_text(hop.destination);
         self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
         self.ways[server.0] = Way { known: Some((hop, interface)), ..Way::default() };
-    }
-
-    fn obey(&mut self, order: Order, now: Instant) {
-        // Whoever asked may be gone by now; that is no error.
-        match order {
-            Order::Status(answer) => drop(answer.send((self.service_status(now), self.stalls))),
-            Order::Plan(answer) => drop(answer.send(self.plan())),
-            Order::Switch(request, answer) => drop(answer.send(self.switch(&request, now))),
-            Order::Events(answer) => drop(answer.send(self.journal.read())),
-        }
-    }
-
-    fn switch(&mut self, request: &SwitchRequest, now: Instant) -> Result<Vec<SwitchOutcome>, String> {
-        let wishes = self.wishes(request)?;
-        for wish in &wishes {
-            self.engine.may(wish).map_err(|why| format!("{} is not switched to: {why}", request.server))?;
-        }
-        let mut outcomes = Vec::new();
-        for wish in wishes {
-            let from = self.engine.services()[wish.service.0].active();
-            let mut engine = self.engine.clone();
-            let outputs = engine.wish(&wish, now).map_err(|why| why.to_string())?;
-            let to = engine.services()[wish.service.0].active();
-            if !request.dry_run {
-                self.engine = engine;
-                self.carry_out(outputs, now);
-            }
-            let name = |server: ServerId| self.engine.servers()[server.0].name.clone();
-            outcomes.push(SwitchOutcome {
-                service: self.config.services[wish.service.0].name.clone(),
-                from: name(from),
-                to: name(to),
-                dry_run: request.dry_run,
-            });
-        }
-        Ok(outcomes)
-    }
-
-    /// What a request means for which services.
-    fn wishes(&self, request: &SwitchRequest) -> Result<Vec<Wish>, String> {
-        let wish = |service, server| Wish { service, server, reason: request.reason.clone() };
-        if request.server != crate::config::RESERVED_SERVER_NAME {
-            return match self.config.server_named(&request.server) {
-                Some((server, service)) => Ok(vec![wish(service, Some(server))]),
-                None => Err(format!("there is no server {}; `voip-ha status` names them", request.server)),
-            };
-        }
-        let services = self.config.services.iter().enumerate();
-        let meant = services.filter(|(_, service)| request.service.as_ref().is_none_or(|name| *name == service.name));
-        let wishes: Vec<_> = meant.map(|(index, _)| wish(ServiceId(index), None)).collect();
-        match (&request.service, wishes.is_empty()) {
-            (Some(name), true) => Err(format!("there is no service {name}; `voip-ha status` names them")),
-            _ => Ok(wishes),
-        }
     }
 }
 

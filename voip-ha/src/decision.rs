@@ -2,26 +2,44 @@
 //!
 //! Pure: the health of the servers, the operator's wish and the time are arguments.
 //!
-//! The rules, first match first:
-//! 1. The active server is down: the first server by priority that is up. If none is up, nothing changes and the service
-//!    has an outage.
-//! 2. The operator chooses a server that is up: it becomes active and is held until rule 1, another choice, or `auto`.
-//! 3. Failback is `auto` and no choice is held: a server before the active one in priority, once it has been up for the
-//!    hold-down.
+//! Signalling (SIP) and media (RTP) of a service go to the same server, but for two cases: an operator parts them, or the
+//! server refuses service and keeps its running calls' media while they last.
 //!
-//! A server whose health is unknown is never left by rule 1. A server whose health is unknown, or to which the packet path
-//! has no way, is never taken by any.
+//! The rules, first match first. *Eligible* is a server that is up and that the packet path has a way to.
+//! 1. An operator holds the service: nothing changes by itself. Only a forced switch is followed.
+//! 2. The server of signalling is down: the first eligible one takes over, and media with it if it was there too.
+//! 3. It refuses service: the first eligible one takes over signalling. Media follows when the calls have ended (nothing was
+//!    heard from the server for a while), at the latest after `drain`.
+//! 4. The server of media is down: media goes where signalling is.
+//! 5. Failback is `auto` and no choice is in force: an eligible server before the active one in priority, once it has been
+//!    up for the hold-down.
+//!
+//! A server whose health is unknown is never left. An operator's choice is in force until rule 2 or 3, another choice, or
+//! `auto`.
 //!
 //! A fault that concerns all servers, such as a dead switch behind the gateway or its own link, is no reason to prefer
-//! another one. So rule 1 wants more of a server than to be called up:
-//! - if the active server fell silent, the other must have answered since that began;
-//! - if the other came up only after that began, the active one first gets the time that it needs itself (`settle`).
+//! another one. So rule 2 wants more of a server than to be called up:
+//! - if the active server fell silent, the other must have given a sign of life since;
+//! - if the other came up only after that, the active one first gets the time that it needs itself (`settle`).
+//!
+//! Servers that fall again and again are taken last by rule 2 and not at all by rule 5, until their penalty has decayed. A
+//! service whose failovers of the hour are used up keeps its server, even a dead one, until the next is allowed: two
+//! servers that take turns in falling do less harm than calls that are thrown to and fro.
+
+mod damping;
 
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Failback, detector::Health};
+pub use self::damping::{Budget, Penalty};
+use crate::{
+    config::{Failback, Policy},
+    detector::Health,
+};
+
+/// A server that refuses service and was not heard for this long has no calls with media any more.
+const CALLS_ENDED: Duration = Duration::from_secs(10);
 
 /// A server of this service: its place in the order of priority, 0 for the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,11 +55,11 @@ pub struct Standing {
     pub since: Instant,
     /// Whether the packet path has a way to it.
     pub reachable: bool,
-    /// When the failures began that it has not recovered from.
-    pub failing_since: Option<Instant>,
-    /// When it last answered.
-    pub last_answer: Option<Instant>,
-    /// Whether its latest failure was proof, and not mere silence.
+    /// When it last gave a sign of life.
+    pub last_sign: Option<Instant>,
+    /// When it last sent to a client.
+    pub last_heard: Option<Instant>,
+    /// Whether its fault is proved to be its own, and not mere silence.
     pub certain: bool,
 }
 
@@ -55,6 +73,10 @@ pub enum Cause {
     Adopted,
     /// The server before it went down.
     Failover,
+    /// The server before it refuses service.
+    Maintenance,
+    /// The last calls of the server before it have ended, or their time is over.
+    Drained,
     /// It came back, and the policy prefers it.
     Failback,
     /// An operator chose it.
@@ -64,142 +86,351 @@ pub enum Cause {
 impl Cause {
     /// Whether the server before it still serves, so that it may end what it has begun.
     pub fn is_planned(self) -> bool {
-        matches!(self, Self::Failback | Self::Operator)
+        matches!(self, Self::Failback | Self::Operator | Self::Maintenance | Self::Drained)
     }
+}
+
+/// What of a service is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Signalling and media.
+    Both,
+    /// SIP alone.
+    Signalling,
+    /// RTP alone.
+    Media,
 }
 
 /// A change that has to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flip {
-    /// The server that was active.
+    /// What is moved.
+    pub scope: Scope,
+    /// The server that it was at.
     pub from: Rank,
-    /// The server that is to become active.
+    /// The server that it is to be at.
     pub to: Rank,
     /// Why.
     pub cause: Cause,
+}
+
+/// How far an operator has taken the decision out of the policy's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// Not at all.
+    #[default]
+    None,
+    /// The active server is the operator's choice: no failback.
+    Chosen,
+    /// Nothing changes by itself, not even when the active server is down.
+    Held,
+}
+
+/// What an operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The server; `None` hands the choice back to the policy.
+    pub to: Option<Rank>,
+    /// What is to go there.
+    pub scope: Scope,
+    /// Even if the server is down, and even if the service is held.
+    pub force: bool,
 }
 
 /// Why an operator's choice is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It would end the service.
-    #[error("it is down")]
+    #[error("it is down; --force switches all the same")]
     Down,
+    /// It says that it takes no calls.
+    #[error("it refuses service; --force switches all the same")]
+    Maintenance,
     /// Nobody knows whether it would serve.
-    #[error("nothing was heard from it yet")]
+    #[error("nothing was heard from it yet; --force switches all the same")]
     Unknown,
     /// It would serve, but packets do not get there.
     #[error("there is no way to it; `voip-ha status` says why")]
     NoWay,
+    /// An operator said that nothing is to change.
+    #[error("the service is held; `voip-ha hold --release` ends that, --force switches all the same")]
+    Held,
 }
 
 /// The decision about one service.
 #[derive(Clone, Debug)]
 pub struct Decision {
     failback: Failback,
+    drain: Duration,
+    half_life: Option<Duration>,
+    budget: Option<Budget>,
     settle: Duration,
-    active: Rank,
-    /// Whether the active server is the operator's choice.
-    held: bool,
+    signalling: Rank,
+    media: Rank,
+    choice: Choice,
+    penalties: Vec<Penalty>,
+    /// Until when media may stay where signalling is no longer, because its server refuses service.
+    draining_until: Option<Instant>,
+}
+
+/// What a decision starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The server of signalling; the master if none is known.
+    pub signalling: Option<Rank>,
+    /// The server of media.
+    pub media: Option<Rank>,
+    /// What the operator had chosen.
+    pub choice: Choice,
 }
 
 impl Decision {
-    /// Starts with an active server: the master, or the one that is found active, which may be an operator's choice
-    /// (`held`). `settle` is the time that a server needs to be called up again after a fault that concerned all.
-    pub fn new(failback: Failback, settle: Duration, active: Rank, held: bool) -> Self {
-        Self { failback, settle, active, held }
+    /// Starts with the servers that are found active, of `servers` in all. `settle` is the time that a server needs to be
+    /// called up again after a fault that concerned all.
+    pub fn new(policy: &Policy, settle: Duration, servers: usize, found: Found, now: Instant) -> Self {
+        let signalling = found.signalling.unwrap_or(Rank(0));
+        let media = found.media.unwrap_or(signalling);
+        // Why they are apart is not known: an operator may have parted them, or the server refuses service.
+        let draining_until = (media != signalling && found.choice == Choice::None).then(|| now + policy.drain);
+        Self {
+            failback: policy.failback,
+            drain: policy.drain,
+            half_life: policy.damping_half_life,
+            budget: policy.failovers_per_hour.map(|per_hour| Budget::new(per_hour, now)),
+            settle,
+            signalling,
+            media,
+            choice: found.choice,
+            penalties: vec![Penalty::default(); servers],
+            draining_until,
+        }
     }
 
-    /// The active server.
+    /// The server of signalling, which is called the active one.
     pub fn active(&self) -> Rank {
-        self.active
+        self.signalling
     }
 
-    /// Whether the active server is the operator's choice.
-    pub fn is_held(&self) -> bool {
-        self.held
+    /// The server of media.
+    pub fn media(&self) -> Rank {
+        self.media
     }
 
-    /// Whether the service has no server: the active one is down, and none is up.
+    /// What an operator has chosen.
+    pub fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// A server went down.
+    pub fn went_down(&mut self, rank: Rank, now: Instant) {
+        if let Some(half_life) = self.half_life {
+            self.penalties[rank.0].fall(half_life, now);
+        }
+    }
+
+    /// Whether a server is avoided because it fell too often, and until when.
+    pub fn suppressed_until(&self, rank: Rank, now: Instant) -> Option<Instant> {
+        self.penalties[rank.0].reused_at(self.half_life?, now)
+    }
+
+    /// Whether the service has no server: the active one is down, and none is eligible.
     pub fn is_outage(&self, servers: &[Standing]) -> bool {
-        servers[self.active.0].health == Health::Down && !servers.iter().any(is_up)
+        servers[self.signalling.0].health == Health::Down && !servers.iter().any(is_eligible)
     }
 
-    /// Whether an operator may choose this server.
+    /// Whether the active server is down and stays active though another is eligible: held, or the budget is spent.
+    pub fn is_kept(&self, servers: &[Standing], now: Instant) -> bool {
+        servers[self.signalling.0].health == Health::Down
+            && servers.iter().any(is_eligible)
+            && (self.choice == Choice::Held || self.budget.is_some_and(|budget| budget.next(now) > now))
+    }
+
+    /// Whether an operator may have his way.
     ///
     /// # Errors
     ///
     /// Says why not.
-    pub fn may_choose(&self, rank: Rank, servers: &[Standing]) -> Result<(), Refusal> {
+    pub fn may(&self, order: &Order, servers: &[Standing]) -> Result<(), Refusal> {
+        if order.force {
+            return Ok(());
+        }
+        if self.choice == Choice::Held {
+            return Err(Refusal::Held);
+        }
+        let Some(rank) = order.to else { return Ok(()) };
         match servers[rank.0].health {
             Health::Up if servers[rank.0].reachable => Ok(()),
             Health::Up => Err(Refusal::NoWay),
+            Health::Maintenance => Err(Refusal::Maintenance),
             Health::Down => Err(Refusal::Down),
             Health::Unknown => Err(Refusal::Unknown),
         }
     }
 
-    /// An operator chooses a server, or hands the choice back to the policy. Returns the flip that this asks for.
+    /// An operator has his way. Returns the flip that this asks for.
     ///
     /// # Errors
     ///
-    /// As [`Decision::may_choose`]; nothing has changed then.
-    pub fn choose(
-        &mut self,
-        choice: Option<Rank>,
-        servers: &[Standing],
-        now: Instant,
-    ) -> Result<Option<Flip>, Refusal> {
-        let Some(rank) = choice else {
-            self.held = false;
-            return Ok(self.decide(servers, now));
+    /// As [`Decision::may`]; nothing has changed then.
+    pub fn obey(&mut self, order: &Order, servers: &[Standing], now: Instant) -> Result<Option<Flip>, Refusal> {
+        self.may(order, servers)?;
+        let Some(to) = order.to else {
+            self.choice = Choice::None;
+            // Parted servers come together again.
+            let flip = self.decide(servers, now);
+            return Ok(flip.or_else(|| self.join(servers)));
         };
-        self.may_choose(rank, servers)?;
-        self.held = true;
-        Ok((rank != self.active).then(|| self.flip(rank, Cause::Operator)))
+        // A forced switch that the policy could undo at once would be none.
+        let is_well = is_eligible(&servers[to.0]);
+        self.choice = if is_well && self.choice != Choice::Held { Choice::Chosen } else { Choice::Held };
+        let (signalling, media) = match order.scope {
+            Scope::Both => (to, to),
+            Scope::Signalling => (to, self.media),
+            Scope::Media => (self.signalling, to),
+        };
+        Ok(self.flip(signalling, media, Cause::Operator))
+    }
+
+    /// An operator holds the service, or lets it go.
+    pub fn hold(&mut self, held: bool) {
+        self.choice = if held { Choice::Held } else { Choice::None };
     }
 
     /// Applies the rules. The flip that is returned has been noted as made.
     pub fn decide(&mut self, servers: &[Standing], now: Instant) -> Option<Flip> {
-        let (candidates, cause) = self.candidates(servers);
-        let due = candidates.into_iter().find(|(_, due)| *due <= now);
-        due.map(|(to, _)| self.flip(to, cause))
+        let plan = self.plan(servers, now);
+        let (to, _) = plan.candidates.into_iter().find(|(_, due)| *due <= now)?;
+        if plan.cause == Cause::Failover && !self.budget.as_mut().is_none_or(|budget| budget.take(now)) {
+            return None;
+        }
+        match plan.scope {
+            Scope::Media => self.flip(self.signalling, to, plan.cause),
+            Scope::Signalling => {
+                if plan.cause == Cause::Maintenance {
+                    self.draining_until = Some(now + self.drain);
+                }
+                self.choice = Choice::None;
+                self.flip(to, self.media, plan.cause)
+            }
+            Scope::Both => {
+                self.choice = Choice::None;
+                self.flip(to, to, plan.cause)
+            }
+        }
     }
 
     /// When [`Decision::decide`] has to be asked again even if nothing happens.
-    pub fn next_deadline(&self, servers: &[Standing]) -> Option<Instant> {
-        self.candidates(servers).0.into_iter().map(|(_, due)| due).min()
+    pub fn next_deadline(&self, servers: &[Standing], now: Instant) -> Option<Instant> {
+        let plan = self.plan(servers, now);
+        let next = plan.candidates.into_iter().map(|(_, due)| due).min()?;
+        let allowed = self.budget.filter(|_| plan.cause == Cause::Failover).map(|budget| budget.next(now));
+        Some(allowed.map_or(next, |allowed| next.max(allowed)))
     }
 
-    /// The servers that rule 1 or 3 would make active, by priority, and when each may be.
-    fn candidates(&self, servers: &[Standing]) -> (Vec<(Rank, Instant)>, Cause) {
-        let active = &servers[self.active.0];
-        let ranked = servers.iter().enumerate().filter(|(_, server)| is_up(server));
-        if active.health == Health::Down {
-            let began = active.failing_since.unwrap_or(active.since);
-            let confirmed = ranked.filter(|(_, server)| active.certain || server.last_answer >= Some(began));
-            let due =
-                |server: &Standing| server.since + if server.since > began { self.settle } else { Duration::ZERO };
-            return (confirmed.map(|(rank, server)| (Rank(rank), due(server))).collect(), Cause::Failover);
+    /// The servers that the first rule that fits would take, by preference, and when each may be.
+    fn plan(&self, servers: &[Standing], now: Instant) -> Plan {
+        let (active, media) = (&servers[self.signalling.0], &servers[self.media.0]);
+        let together = self.signalling == self.media;
+        if self.choice == Choice::Held {
+            return Plan::nothing();
         }
-        let preferred = match self.failback {
-            Failback::Auto { hold_down } if !self.held => ranked
-                .take_while(|(rank, _)| *rank < self.active.0)
-                .map(|(rank, server)| (Rank(rank), server.since + hold_down))
-                .collect(),
-            _ => Vec::new(),
-        };
-        (preferred, Cause::Failback)
+        match active.health {
+            Health::Down => {
+                let scope = if together { Scope::Both } else { Scope::Signalling };
+                return Plan { scope, cause: Cause::Failover, candidates: self.successors(servers, active, now) };
+            }
+            Health::Maintenance => {
+                let scope = if together { Scope::Signalling } else { Scope::Both };
+                let candidates = self.by_preference(servers, now).map(|rank| (rank, servers[rank.0].since)).collect();
+                let plan = Plan { scope, cause: Cause::Maintenance, candidates };
+                if !plan.candidates.is_empty() {
+                    return plan;
+                }
+            }
+            Health::Up | Health::Unknown => {}
+        }
+        if !together && is_eligible(active) {
+            if media.health == Health::Down {
+                return Plan { scope: Scope::Media, cause: Cause::Failover, candidates: vec![(self.signalling, now)] };
+            }
+            if let Some(until) = self.draining_until {
+                let ended = media.last_heard.map_or(now, |heard| heard + CALLS_ENDED);
+                return Plan {
+                    scope: Scope::Media,
+                    cause: Cause::Drained,
+                    candidates: vec![(self.signalling, until.min(ended))],
+                };
+            }
+        }
+        self.failback(servers, now)
     }
 
-    fn flip(&mut self, to: Rank, cause: Cause) -> Flip {
-        let from = std::mem::replace(&mut self.active, to);
-        self.held = cause == Cause::Operator;
-        Flip { from, to, cause }
+    /// Who may take over from a server that is down.
+    fn successors(&self, servers: &[Standing], active: &Standing, now: Instant) -> Vec<(Rank, Instant)> {
+        let began = active.last_sign.unwrap_or(active.since);
+        let confirmed = |rank: &Rank| active.certain || servers[rank.0].last_sign > Some(began);
+        let due = |server: &Standing| server.since + if server.since > began { self.settle } else { Duration::ZERO };
+        let ranks = self.by_preference(servers, now).filter(confirmed);
+        ranks.map(|rank| (rank, due(&servers[rank.0]))).collect()
+    }
+
+    fn failback(&self, servers: &[Standing], now: Instant) -> Plan {
+        let Failback::Auto { hold_down } = self.failback else { return Plan::nothing() };
+        if self.choice != Choice::None || self.signalling != self.media {
+            return Plan::nothing();
+        }
+        let before = (0..self.signalling.0).map(Rank).filter(|rank| is_eligible(&servers[rank.0]));
+        let due = |rank: Rank| {
+            let settled = servers[rank.0].since + hold_down;
+            (rank, self.suppressed_until(rank, now).map_or(settled, |until| until.max(settled)))
+        };
+        Plan { scope: Scope::Both, cause: Cause::Failback, candidates: before.map(due).collect() }
+    }
+
+    /// The eligible servers but for the active one: by priority, those that are suppressed last.
+    fn by_preference(&self, servers: &[Standing], now: Instant) -> impl Iterator<Item = Rank> {
+        let mut ranks: Vec<_> = (0..servers.len()).map(Rank).collect();
+        ranks.retain(|rank| *rank != self.signalling && is_eligible(&servers[rank.0]));
+        ranks.sort_by_key(|rank| (self.suppressed_until(*rank, now).is_some(), *rank));
+        ranks.into_iter()
+    }
+
+    fn join(&mut self, servers: &[Standing]) -> Option<Flip> {
+        is_eligible(&servers[self.signalling.0])
+            .then(|| self.flip(self.signalling, self.signalling, Cause::Operator))?
+    }
+
+    fn flip(&mut self, signalling: Rank, media: Rank, cause: Cause) -> Option<Flip> {
+        let before = (self.signalling, self.media);
+        (self.signalling, self.media) = (signalling, media);
+        if signalling == media {
+            self.draining_until = None;
+        }
+        let (scope, from, to) = match (before.0 != signalling, before.1 != media) {
+            (true, true) => (Scope::Both, before.0, signalling),
+            (true, false) => (Scope::Signalling, before.0, signalling),
+            (false, true) => (Scope::Media, before.1, media),
+            (false, false) => return None,
+        };
+        Some(Flip { scope, from, to, cause })
     }
 }
 
-fn is_up(server: &Standing) -> bool {
+struct Plan {
+    scope: Scope,
+    cause: Cause,
+    candidates: Vec<(Rank, Instant)>,
+}
+
+impl Plan {
+    fn nothing() -> Self {
+        Self { scope: Scope::Both, cause: Cause::Failback, candidates: Vec::new() }
+    }
+}
+
+fn is_eligible(server: &Standing) -> bool {
     server.health == Health::Up && server.reachable
 }
 

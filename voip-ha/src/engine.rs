@@ -1,90 +1,52 @@
-//! From evidence to flips: the detectors of all servers and the decisions of all services.
+//! From what comes back to flips: the monitors and detectors of all servers, and the decisions of all services.
 //!
 //! Pure: everything that comes in is an argument of a call, and everything that must be done is its result. The
 //! [`controller`](crate::controller) feeds it and carries out what it says, in order.
 
+mod state;
+
 use std::{
-    collections::BTreeSet,
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
+pub use self::state::{ServerState, ServiceState};
 use crate::{
     config::{Config, Server, Service},
     datapath::Steering,
-    decision::{Cause, Decision, Flip, Rank, Refusal, Standing, grace},
-    detector::{Detector, Evidence, Health, Thresholds},
-    event::{FlipRecord, Happening, Scope},
+    decision::{Cause, Choice, Decision, Flip, Found, Order, Rank, Refusal, Scope, Standing, grace},
+    detector::Health,
+    event::{FlipRecord, Happening},
+    evidence::Evidence,
     ids::{ServerId, ServiceId},
+    monitor::{ProbeKind, Role, Step},
 };
+
+/// How long the flows of a flip are counted: a stream of packets 20 ms apart shows ten times.
+const CENSUS: Duration = Duration::from_millis(200);
 
 /// Something that has to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Write this word into the kernel, then tell what happened. The time to flip is still to be filled in.
     Steer(ServiceId, Steering, Happening),
+    /// Stop counting flows.
+    EndCensus(ServiceId),
+    /// Send the probe with this number.
+    Ask(ServerId, ProbeKind, u64),
     /// Tell what happened.
     Tell(Happening),
 }
 
-/// A service, as the engine sees it.
-#[derive(Clone, Debug)]
-pub struct ServiceState {
-    /// Name.
-    pub name: String,
-    /// The service's first server; the others follow.
-    first: ServerId,
-    decision: Decision,
-    /// Since when the active server is active, or when this controller found it so.
-    pub since: Instant,
-    /// Why it is active.
-    pub cause: Cause,
-    /// Whether the active server is down and no other is up.
-    pub outage: bool,
-    /// A server that may still send to clients, and until when.
-    pub draining: Option<(ServerId, Instant)>,
-}
-
-/// A server, as the engine sees it.
-#[derive(Clone, Debug)]
-pub struct ServerState {
-    /// Name.
-    pub name: String,
-    /// The service it belongs to.
-    pub service: ServiceId,
-    /// Its health.
-    pub detector: Detector,
-    /// Since when it has this health.
-    pub since: Instant,
-    /// The latest observation.
-    pub last: Option<Evidence>,
-    /// What brought it down the last time.
-    down_by: Option<Evidence>,
-    /// Whether the packet path has a way to it. Taken for granted until the network says otherwise.
-    reachable: bool,
-}
-
-impl ServiceState {
-    /// The active server.
-    pub fn active(&self) -> ServerId {
-        self.server(self.decision.active())
-    }
-
-    /// Whether the active server is an operator's choice.
-    pub fn is_held(&self) -> bool {
-        self.decision.is_held()
-    }
-
-    fn server(&self, Rank(rank): Rank) -> ServerId {
-        ServerId(self.first.0 + rank)
-    }
-}
-
-/// Detectors and decisions of the whole gateway.
+/// Monitors, detectors and decisions of the whole gateway.
 #[derive(Clone, Debug)]
 pub struct Engine {
     services: Vec<ServiceState>,
     servers: Vec<ServerState>,
     switch_grace: Duration,
+    start: Instant,
+    /// `CLOCK_MONOTONIC` at `start`.
+    uptime: Duration,
 }
 
 /// What an operator asks for.
@@ -94,83 +56,151 @@ pub struct Wish {
     pub service: ServiceId,
     /// The server that is to be active; `None` hands the choice back to the policy.
     pub server: Option<ServerId>,
-    /// The operator's words.
+    /// What is to go there.
+    pub scope: Scope,
+    /// Even if the server is down, and even if the service is held.
+    pub force: bool,
+    /// Why, and who asks.
+    pub words: Words,
+}
+
+/// What an operator says of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Words {
+    /// Why.
     pub reason: Option<String>,
+    /// Who asks.
+    pub asked_by: Option<String>,
 }
 
 impl Engine {
     /// Starts with the active servers that the kernel's words name (`found`, by [`ServiceId`]), or with the masters. An
-    /// operator's choice stays one.
+    /// operator's choice stays one. `uptime` is `CLOCK_MONOTONIC` at `now`.
     /// Returns the words that have to be written.
-    pub fn new(config: &Config, found: &[Steering], now: Instant) -> (Self, Vec<(ServiceId, Steering)>) {
-        let servers = config
-            .servers()
-            .map(|(_, service, server)| ServerState {
-                name: server.name.clone(),
-                service,
-                detector: Detector::new(Thresholds {
-                    fall: server.probe.fall,
-                    rise: server.probe.rise,
-                    patience: server.probe.patience,
-                }),
-                since: now,
-                last: None,
-                down_by: None,
-                reachable: true,
-            })
-            .collect();
+    pub fn new(
+        config: &Config,
+        found: &[Steering],
+        now: Instant,
+        uptime: Duration,
+    ) -> (Self, Vec<(ServiceId, Steering)>) {
+        let servers = config.servers().map(|(_, service, server)| ServerState::new(server, service, now)).collect();
         let mut first = 0;
         let services = config.services.iter().zip(found).map(|(service, found)| {
-            let state = ServiceState {
-                name: service.name.clone(),
-                first: ServerId(first),
-                decision: Decision::new(
-                    config.policy.failback,
-                    settle(service),
-                    found.signalling.map_or(Rank(0), |id| Rank(id.0 - first)),
-                    found.held,
-                ),
-                since: now,
-                cause: if found.signalling.is_some() { Cause::Adopted } else { Cause::Start },
-                outage: false,
-                draining: None,
+            let rank = |id: ServerId| Rank(id.0 - first);
+            let start = Found {
+                signalling: found.signalling.map(rank),
+                media: found.media.map(rank),
+                choice: if found.held { Choice::Chosen } else { Choice::None },
             };
+            let decision = Decision::new(&config.policy, settle(service), service.servers.len(), start, now);
+            let cause = if found.signalling.is_some() { Cause::Adopted } else { Cause::Start };
+            let state = ServiceState::new(service, ServerId(first), decision, cause, now);
             first += service.servers.len();
             state
         });
-        let engine = Self { services: services.collect(), servers, switch_grace: config.policy.switch_grace };
+        let services = services.collect();
+        let engine = Self { services, servers, switch_grace: config.policy.switch_grace, start: now, uptime };
         let words = (0..engine.services.len()).map(ServiceId).map(|service| (service, engine.steering(service)));
         let words = words.collect();
         (engine, words)
     }
 
-    /// Takes in an observation about a server.
-    pub fn observe(&mut self, server: ServerId, evidence: Evidence, now: Instant) -> Vec<Output> {
-        self.observe_all(&[server], evidence, now)
+    /// Does what is due: probes, verdicts about silence, failbacks after their hold-down, fences after their grace.
+    /// `heard` says when a server last sent to a client.
+    pub fn tick(&mut self, heard: impl Fn(ServerId) -> Option<Instant>, now: Instant) -> Vec<Output> {
+        let (mut asks, mut pieces) = (Vec::new(), Vec::new());
+        let mut turns: VecDeque<_> = (0..self.servers.len()).map(ServerId).collect();
+        while let Some(id) = turns.pop_front() {
+            let role = self.role(id);
+            let monitor = &mut self.servers[id.0].monitor;
+            let was_confirming = monitor.is_confirming();
+            for step in monitor.tick(role, heard(id), now) {
+                match step {
+                    Step::Ask(kind, number) => asks.push(Output::Ask(id, kind, number)),
+                    Step::Observed(evidence) => pieces.push((id, evidence, now)),
+                }
+            }
+            if role.active && !was_confirming && self.servers[id.0].monitor.is_confirming() {
+                // Those whose turn is over get another one.
+                turns.extend(self.ask_the_others(id, now));
+            }
+        }
+        let mut outputs = self.observe(&pieces, now);
+        let told = outputs.iter().position(|output| matches!(output, Output::Tell(_))).unwrap_or(outputs.len());
+        outputs.splice(told..told, asks);
+        for service in (0..self.services.len()).map(ServiceId) {
+            outputs.extend(self.settle_service(service, now));
+        }
+        outputs
     }
 
-    /// Takes in an observation about several servers at once, such as the loss of the link that all of them are behind:
-    /// no service flips to a server that the same observation is about.
-    pub fn observe_all(&mut self, servers: &[ServerId], evidence: Evidence, now: Instant) -> Vec<Output> {
-        let mut told = Vec::new();
-        let mut services = BTreeSet::new();
-        for server in servers {
-            let state = &mut self.servers[server.0];
-            state.last = Some(evidence);
-            services.insert(state.service);
-            let Some(change) = state.detector.observe(&evidence, now) else { continue };
-            state.since = now;
-            if change.to == Health::Down {
-                state.down_by = Some(evidence);
-            }
-            let (from, to) = (change.from, change.to);
-            told.push(Output::Tell(Happening::Health { server: state.name.clone(), from, to, evidence }));
+    /// When [`Engine::tick`] is due.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let of_server = |(index, server): (usize, &ServerState)| {
+            Some(server.monitor.next_deadline(self.role(ServerId(index)), now))
+        };
+        let of_service = |(index, state): (usize, &ServiceState)| {
+            let decision = state.decision.next_deadline(&self.standings(ServiceId(index)), now);
+            let times = [decision, state.draining.map(|(_, until)| until), state.census_until];
+            times.into_iter().flatten().min()
+        };
+        let servers = self.servers.iter().enumerate().filter_map(of_server);
+        servers.chain(self.services.iter().enumerate().filter_map(of_service)).min()
+    }
+
+    /// An answer to a probe, received at `at`. `status` is the SIP status of an answer to OPTIONS.
+    pub fn answered(
+        &mut self,
+        server: ServerId,
+        kind: ProbeKind,
+        number: u64,
+        status: u16,
+        at: Instant,
+        now: Instant,
+    ) -> Vec<Output> {
+        match self.servers[server.0].monitor.answered(kind, number, status, at) {
+            Some(evidence) => self.observe(&[(server, evidence, at)], now),
+            None => Vec::new(),
         }
-        // Flips first: nothing is more urgent.
-        let mut outputs: Vec<_> = services.iter().filter_map(|service| self.decide(*service, now)).collect();
-        outputs.append(&mut told);
-        outputs.extend(services.into_iter().filter_map(|service| self.outage_change(service)));
-        outputs
+    }
+
+    /// The server's host refused the port of the probes.
+    pub fn refused(&mut self, server: ServerId, now: Instant) -> Vec<Output> {
+        let evidence = self.servers[server.0].monitor.refused();
+        self.observe(&[(server, evidence, now)], now)
+    }
+
+    /// Somebody on the way said that the server's host cannot be reached.
+    pub fn host_unreachable(&mut self, server: ServerId, now: Instant) -> Vec<Output> {
+        let evidence = self.servers[server.0].monitor.host_unreachable(now);
+        self.observe(&[(server, evidence, now)], now)
+    }
+
+    /// The XDP program saw an ICMP error about a packet to the server.
+    pub fn traffic_refused(&mut self, server: ServerId, now: Instant) -> Vec<Output> {
+        match self.servers[server.0].monitor.traffic_refused(now) {
+            Some(evidence) => self.observe(&[(server, evidence, now)], now),
+            None => Vec::new(),
+        }
+    }
+
+    /// A probe could not be sent, because there is no way to the server.
+    pub fn cannot_send(&mut self, server: ServerId, kind: ProbeKind, number: u64, now: Instant) -> Vec<Output> {
+        match self.servers[server.0].monitor.cannot_send(kind, number, now) {
+            Some(evidence) => self.observe(&[(server, evidence, now)], now),
+            None => Vec::new(),
+        }
+    }
+
+    /// A probe was not sent, because the gateway is short of something.
+    pub fn take_back(&mut self, server: ServerId, kind: ProbeKind, number: u64) {
+        self.servers[server.0].monitor.take_back(kind, number);
+    }
+
+    /// The link that all of these servers are behind is lost. No service flips to one of them.
+    pub fn no_carrier(&mut self, servers: &[ServerId], now: Instant) -> Vec<Output> {
+        let pieces: Vec<_> = servers.iter().map(|server| (*server, Evidence::NoCarrier, now)).collect();
+        self.observe(&pieces, now)
     }
 
     /// The packet path has a way to a server, or has none any more.
@@ -178,31 +208,19 @@ impl Engine {
         let state = &mut self.servers[server.0];
         state.reachable = reachable;
         let service = state.service;
-        self.decide(service, now).into_iter().chain(self.outage_change(service)).collect()
+        self.decide(service, now).into_iter().chain(self.changes(service, now)).collect()
     }
 
-    /// Does what is due: failbacks after their hold-down, fences after their grace.
-    pub fn tick(&mut self, now: Instant) -> Vec<Output> {
-        let mut outputs = Vec::new();
-        for service in (0..self.services.len()).map(ServiceId) {
-            outputs.extend(self.decide(service, now));
-            let state = &mut self.services[service.0];
-            if let Some((server, _)) = state.draining.take_if(|(_, until)| *until <= now) {
-                let told =
-                    Happening::Fenced { service: state.name.clone(), server: self.servers[server.0].name.clone() };
-                outputs.push(Output::Steer(service, self.steering(service), told));
-            }
+    /// The gateway itself stood still: what waits is waited for anew.
+    pub fn forgive(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            server.monitor.forgive(now);
         }
-        outputs
     }
 
-    /// When [`Engine::tick`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let of_service = |(index, state): (usize, &ServiceState)| {
-            let failback = state.decision.next_deadline(&self.standings(ServiceId(index)));
-            [failback, state.draining.map(|(_, until)| until)].into_iter().flatten().min()
-        };
-        self.services.iter().enumerate().filter_map(of_service).min()
+    /// What the gateway had received from a server was lost before it was read.
+    pub fn forgive_server(&mut self, server: ServerId, now: Instant) {
+        self.servers[server.0].monitor.forgive(now);
     }
 
     /// Whether a wish would be granted.
@@ -211,8 +229,7 @@ impl Engine {
     ///
     /// Says why not.
     pub fn may(&self, wish: &Wish) -> Result<(), Refusal> {
-        let Some(server) = wish.server else { return Ok(()) };
-        self.services[wish.service.0].decision.may_choose(self.rank(server), &self.standings(wish.service))
+        self.services[wish.service.0].decision.may(&self.order(wish), &self.standings(wish.service))
     }
 
     /// Grants an operator's wish.
@@ -221,32 +238,38 @@ impl Engine {
     ///
     /// As [`Engine::may`]; nothing has changed then.
     pub fn wish(&mut self, wish: &Wish, now: Instant) -> Result<Vec<Output>, Refusal> {
-        let standings = self.standings(wish.service);
-        let rank = wish.server.map(|server| self.rank(server));
+        let (order, standings) = (self.order(wish), self.standings(wish.service));
         let before = self.steering(wish.service);
-        let flip = self.services[wish.service.0].decision.choose(rank, &standings, now)?;
+        let flip = self.services[wish.service.0].decision.obey(&order, &standings, now)?;
         let told = Happening::Choice {
             service: self.services[wish.service.0].name.clone(),
             server: wish.server.map(|server| self.servers[server.0].name.clone()),
-            reason: wish.reason.clone(),
+            reason: wish.words.reason.clone(),
+            asked_by: wish.words.asked_by.clone(),
         };
-        let mut outputs = Vec::new();
-        if let Some(flip) = flip {
-            outputs.push(self.flipped(wish.service, flip, wish.reason.clone(), now));
-        }
-        let after = self.steering(wish.service);
-        // Without a flip the word may still have to remember, or forget, that the server was chosen.
-        let only_the_hold = flip.is_none() && after != before;
-        outputs.push(if only_the_hold { Output::Steer(wish.service, after, told) } else { Output::Tell(told) });
-        outputs.extend(self.outage_change(wish.service));
-        Ok(outputs)
+        Ok(self.ordered(wish.service, flip, before, &wish.words, told, now))
+    }
+
+    /// An operator holds a service as it is, or lets it go.
+    pub fn hold(&mut self, service: ServiceId, held: bool, words: &Words, now: Instant) -> Vec<Output> {
+        let (before, standings) = (self.steering(service), self.standings(service));
+        let state = &mut self.services[service.0];
+        state.decision.hold(held);
+        let Words { reason, asked_by } = words.clone();
+        let told = Happening::Held { service: state.name.clone(), held, reason, asked_by };
+        let flip = state.decision.decide(&standings, now);
+        self.ordered(service, flip, before, words, told, now)
     }
 
     /// What the kernel's word of a service has to say.
     pub fn steering(&self, service: ServiceId) -> Steering {
         let state = &self.services[service.0];
-        let draining = state.draining.map(|(server, _)| server);
-        Steering { draining, held: state.is_held(), ..Steering::to(state.active()) }
+        Steering {
+            signalling: Some(state.active()),
+            media: Some(state.media()),
+            draining: state.draining.map(|(server, _)| server),
+            held: state.choice() != Choice::None,
+        }
     }
 
     /// The services, by [`ServiceId`].
@@ -259,72 +282,173 @@ impl Engine {
         &self.servers
     }
 
+    /// Until when a server is avoided because it fell too often.
+    pub fn suppressed_until(&self, server: ServerId, now: Instant) -> Option<Instant> {
+        self.services[self.servers[server.0].service.0].decision.suppressed_until(self.rank(server), now)
+    }
+
+    fn role(&self, id: ServerId) -> Role {
+        let server = &self.servers[id.0];
+        let service = &self.services[server.service.0];
+        let active = service.active() == id || service.media() == id;
+        Role { active, down: server.detector.health() == Health::Down }
+    }
+
+    /// Whoever may have to take over is asked at once whether it is there.
+    fn ask_the_others(&mut self, doubted: ServerId, now: Instant) -> Vec<ServerId> {
+        let service = self.servers[doubted.0].service;
+        let mut asked = Vec::new();
+        for (index, server) in self.servers.iter_mut().enumerate() {
+            if server.service == service && index != doubted.0 && server.detector.health() == Health::Up {
+                server.monitor.ask_now(now);
+                asked.push(ServerId(index));
+            }
+        }
+        asked
+    }
+
+    /// Takes in what was observed, all of it at once: of several servers that the same moment brings down, none takes
+    /// over from another.
+    fn observe(&mut self, pieces: &[(ServerId, Evidence, Instant)], now: Instant) -> Vec<Output> {
+        let (mut told, mut services) = (Vec::new(), Vec::new());
+        for (id, evidence, at) in pieces {
+            let server = &mut self.servers[id.0];
+            if !services.contains(&server.service) {
+                services.push(server.service);
+            }
+            let Some(change) = server.take(*evidence, *at, now) else { continue };
+            let (name, service) = (server.name.clone(), server.service);
+            let (from, to, fault) = (change.from, change.to, server.detector.fault());
+            told.push(Output::Tell(Happening::Health { server: name, from, to, evidence: *evidence, fault }));
+            if from == Health::Up && to == Health::Down {
+                told.extend(self.fell(service, *id, now));
+            }
+        }
+        // Flips first: nothing is more urgent.
+        let mut outputs: Vec<_> = services.iter().filter_map(|service| self.decide(*service, now)).collect();
+        outputs.append(&mut told);
+        outputs.extend(services.into_iter().flat_map(|service| self.changes(service, now)));
+        outputs
+    }
+
+    fn fell(&mut self, service: ServiceId, id: ServerId, now: Instant) -> Option<Output> {
+        let rank = self.rank(id);
+        let decision = &mut self.services[service.0].decision;
+        let before = decision.suppressed_until(rank, now);
+        decision.went_down(rank, now);
+        let until = decision.suppressed_until(rank, now).filter(|_| before.is_none())?;
+        let seconds = until.saturating_duration_since(now).as_secs();
+        Some(Output::Tell(Happening::Suppressed { server: self.servers[id.0].name.clone(), seconds }))
+    }
+
+    /// What time alone brings for a service.
+    fn settle_service(&mut self, service: ServiceId, now: Instant) -> Vec<Output> {
+        let mut outputs: Vec<_> = self.decide(service, now).into_iter().collect();
+        let state = &mut self.services[service.0];
+        if state.census_until.take_if(|until| *until <= now).is_some() {
+            outputs.push(Output::EndCensus(service));
+        }
+        if let Some((server, _)) = state.draining.take_if(|(_, until)| *until <= now) {
+            let told = Happening::Fenced { service: state.name.clone(), server: self.servers[server.0].name.clone() };
+            outputs.push(Output::Steer(service, self.steering(service), told));
+        }
+        outputs.extend(self.changes(service, now));
+        outputs
+    }
+
     fn rank(&self, server: ServerId) -> Rank {
         Rank(server.0 - self.services[self.servers[server.0].service.0].first.0)
     }
 
+    fn order(&self, wish: &Wish) -> Order {
+        Order { to: wish.server.map(|server| self.rank(server)), scope: wish.scope, force: wish.force }
+    }
+
     fn standings(&self, service: ServiceId) -> Vec<Standing> {
-        let of_service = self.servers.iter().filter(|server| server.service == service);
-        of_service
-            .map(|server| Standing {
-                health: server.detector.health(),
-                since: server.since,
-                reachable: server.reachable,
-                failing_since: server.detector.failing_since(),
-                last_answer: server.detector.last_answer(),
-                certain: server.detector.is_certain(),
-            })
-            .collect()
+        self.servers.iter().filter(|server| server.service == service).map(ServerState::standing).collect()
     }
 
     fn decide(&mut self, service: ServiceId, now: Instant) -> Option<Output> {
         let standings = self.standings(service);
         let flip = self.services[service.0].decision.decide(&standings, now)?;
-        Some(self.flipped(service, flip, None, now))
+        Some(self.flipped(service, flip, &Words::default(), now))
+    }
+
+    /// What an operator's order brings.
+    fn ordered(
+        &mut self,
+        service: ServiceId,
+        flip: Option<Flip>,
+        before: Steering,
+        words: &Words,
+        told: Happening,
+        now: Instant,
+    ) -> Vec<Output> {
+        let mut outputs: Vec<_> = flip.map(|flip| self.flipped(service, flip, words, now)).into_iter().collect();
+        let after = self.steering(service);
+        // Without a flip the word may still have to remember, or forget, that the server was chosen.
+        let only_the_memory = flip.is_none() && after != before;
+        outputs.push(if only_the_memory { Output::Steer(service, after, told) } else { Output::Tell(told) });
+        outputs.extend(self.changes(service, now));
+        outputs
     }
 
     /// Notes a flip, and says what has to be done for it.
-    fn flipped(&mut self, service: ServiceId, flip: Flip, reason: Option<String>, now: Instant) -> Output {
-        let grace = grace(flip.cause, self.switch_grace);
+    fn flipped(&mut self, service: ServiceId, flip: Flip, words: &Words, now: Instant) -> Output {
+        let Flip { scope, from, to, cause } = flip;
+        let grace = grace(cause, self.switch_grace);
         let state = &mut self.services[service.0];
-        let (old, new) = (state.server(flip.from), state.server(flip.to));
-        state.since = now;
-        state.cause = flip.cause;
-        state.draining = grace.map(|grace| (old, now + grace));
+        let (old, new) = (state.server(from), state.server(to));
+        (state.since, state.cause) = (now, cause);
+        state.draining =
+            grace.filter(|_| old != state.active() && old != state.media()).map(|grace| (old, now + grace));
+        state.census_until = Some(now + CENSUS);
+        let failed = &self.servers[old.0];
+        let (start, uptime) = (self.start, self.uptime);
+        let monotonic = |at: Instant| (uptime + at.saturating_duration_since(start)).as_micros() as u64;
+        let is_failover = cause == Cause::Failover;
         let record = FlipRecord {
             service: state.name.clone(),
-            from: self.servers[old.0].name.clone(),
+            from: failed.name.clone(),
             to: self.servers[new.0].name.clone(),
-            scope: Scope::Both,
-            cause: flip.cause,
-            fault: None,
-            asked_by: None,
-            trail: Vec::new(),
-            decided_us: 0,
+            scope,
+            cause,
+            fault: failed.detector.fault().filter(|_| is_failover || cause == Cause::Maintenance),
+            evidence: failed.down_by.filter(|_| is_failover),
+            trail: failed.trail(monotonic),
+            reason: words.reason.clone(),
+            asked_by: words.asked_by.clone(),
+            decided_us: monotonic(now),
             flipped_us: 0,
-            epoch: 0,
-            evidence: self.servers[old.0].down_by.filter(|_| flip.cause == Cause::Failover),
-            reason,
             evidence_to_flip_us: 0.0,
+            epoch: 0,
         };
         Output::Steer(service, self.steering(service), Happening::Flip(record))
     }
 
-    fn outage_change(&mut self, service: ServiceId) -> Option<Output> {
-        let outage = self.services[service.0].decision.is_outage(&self.standings(service));
+    /// What a service suffers or does not suffer any more.
+    fn changes(&mut self, service: ServiceId, now: Instant) -> Vec<Output> {
+        let standings = self.standings(service);
         let state = &mut self.services[service.0];
-        if std::mem::replace(&mut state.outage, outage) == outage {
-            return None;
+        let (outage, kept) = (state.decision.is_outage(&standings), state.decision.is_kept(&standings, now));
+        let mut outputs = Vec::new();
+        if std::mem::replace(&mut state.outage, outage) != outage {
+            let service = state.name.clone();
+            outputs.push(if outage { Happening::OutageBegan { service } } else { Happening::OutageEnded { service } });
         }
-        let service = state.name.clone();
-        Some(Output::Tell(if outage { Happening::OutageBegan { service } } else { Happening::OutageEnded { service } }))
+        if !std::mem::replace(&mut state.kept, kept) && kept {
+            let server = self.servers[state.active().0].name.clone();
+            let held = state.choice() == Choice::Held;
+            outputs.push(Happening::Kept { service: state.name.clone(), server, held });
+        }
+        outputs.into_iter().map(Output::Tell).collect()
     }
 }
 
 /// The time that any server of a service needs to be called up, once it can be reached: its answers in a row, and as much
 /// again for its neighbour entry and for probes that are lost.
 fn settle(service: &Service) -> Duration {
-    let needed = |server: &Server| server.probe.interval * server.probe.rise * 2 + server.probe.timeout;
+    let needed = |server: &Server| server.probe.standby_interval * server.probe.rise * 2 + server.probe.timeout_max;
     service.servers.iter().map(needed).max().unwrap_or_default()
 }
 

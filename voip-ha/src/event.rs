@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decision::Cause,
-    detector::{Evidence, Health},
+    decision::{Cause, Scope},
+    detector::Health,
+    evidence::{Evidence, Fault, Witness},
 };
 
 /// One thing that happened, with its place and time.
@@ -42,6 +43,8 @@ pub enum Happening {
         to: Health,
         /// What tipped the balance.
         evidence: Evidence,
+        /// What is wrong with it, if it is not up.
+        fault: Option<Fault>,
     },
     /// A service has another active server.
     Flip(FlipRecord),
@@ -70,6 +73,35 @@ pub enum Happening {
         server: Option<String>,
         /// The operator's words.
         reason: Option<String>,
+        /// Who it was.
+        asked_by: Option<String>,
+    },
+    /// An operator holds a service as it is, or lets it go.
+    Held {
+        /// Name of the service.
+        service: String,
+        /// Whether it is held now.
+        held: bool,
+        /// The operator's words.
+        reason: Option<String>,
+        /// Who it was.
+        asked_by: Option<String>,
+    },
+    /// The active server is down and stays active though another one is up.
+    Kept {
+        /// Name of the service.
+        service: String,
+        /// Name of the active server.
+        server: String,
+        /// Whether because an operator holds the service; else because its failovers of the hour are used up.
+        held: bool,
+    },
+    /// A server fell so often that others are preferred until its penalty has decayed.
+    Suppressed {
+        /// Name of the server.
+        server: String,
+        /// For how long, if it does not fall again; in seconds.
+        seconds: u64,
     },
     /// The way to a server is known, or changed.
     NextHop {
@@ -117,85 +149,40 @@ pub struct FlipRecord {
     pub from: String,
     /// Name of the server now.
     pub to: String,
-    /// What was flipped.
-    #[serde(default)]
+    /// What was moved.
     pub scope: Scope,
     /// Why.
     pub cause: Cause,
-    /// What was wrong with the old server, for a failover.
-    #[serde(default)]
+    /// What was wrong with the server before, for a failover.
     pub fault: Option<Fault>,
-    /// The operator's words.
-    pub reason: Option<String>,
-    /// Who asked for it.
-    #[serde(default)]
-    pub asked_by: Option<String>,
     /// What tipped the balance, for a failover.
     pub evidence: Option<Evidence>,
-    /// All that led to it, oldest first.
-    #[serde(default)]
+    /// All that was observed about the server before since it was last well, oldest first.
     pub trail: Vec<Witness>,
-    /// `CLOCK_MONOTONIC` of the decision in microseconds.
-    #[serde(default)]
+    /// The operator's words.
+    pub reason: Option<String>,
+    /// Who the operator is.
+    pub asked_by: Option<String>,
+    /// When the controller had the evidence, or the operator's order: `CLOCK_MONOTONIC` in microseconds.
     pub decided_us: u64,
-    /// `CLOCK_MONOTONIC` in microseconds at which the kernel had the new word.
-    #[serde(default)]
+    /// When the kernel had the new word.
     pub flipped_us: u64,
-    /// From the moment the controller had the evidence, or the operator's order, to the moment the kernel had the new
-    /// word; in microseconds.
+    /// From the one to the other; in microseconds.
     pub evidence_to_flip_us: f64,
-    /// Epoch of the new word, by which the kernel's notes are found.
-    #[serde(default)]
+    /// Epoch of the new word: what the kernel notes its stamps under.
     pub epoch: u16,
-}
-
-/// What a flip concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scope {
-    /// SIP and RTP.
-    #[default]
-    Both,
-    /// SIP.
-    Signalling,
-    /// RTP.
-    Media,
-}
-
-/// What was wrong with a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// Its host lives, and nobody listens.
-    Crashed,
-    /// Nothing of its host is heard.
-    Unreachable,
-    /// Its host answers, its SIP does not.
-    Hung,
-    /// It says that it does not serve.
-    Maintenance,
-    /// The gateway's own link or way to it failed.
-    GatewaySide,
-}
-
-/// One piece of evidence, with its time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Witness {
-    /// `CLOCK_MONOTONIC` in microseconds.
-    pub monotonic_us: u64,
-    /// Name of the server concerned.
-    pub server: String,
-    /// What was seen.
-    pub evidence: Evidence,
 }
 
 impl Happening {
     /// Whether somebody should wake up for it.
     pub fn is_alarming(&self) -> bool {
         match self {
-            Self::OutageBegan { .. } | Self::InterfaceLost { .. } | Self::GatewayStall { .. } => true,
+            Self::OutageBegan { .. } | Self::InterfaceLost { .. } | Self::GatewayStall { .. } | Self::Kept { .. } => {
+                true
+            }
+            Self::Suppressed { .. } => true,
             Self::Flip(flip) => flip.cause == Cause::Failover,
-            Self::Health { to, .. } => *to == Health::Down,
+            Self::Health { to, .. } => matches!(to, Health::Down | Health::Maintenance),
             Self::Carrier { up, .. } | Self::NetworkWatch { up, .. } => !up,
             _ => false,
         }
@@ -207,16 +194,36 @@ impl fmt::Display for Happening {
         match self {
             Self::Started { adopted: false } => write!(f, "started"),
             Self::Started { adopted: true } => write!(f, "started, and took over from an earlier controller"),
-            Self::Health { server, from, to, evidence } => {
-                write!(f, "{server} is {to} (was {from}): {evidence}")
-            }
+            Self::Health { server, from, to, evidence, fault } => match fault {
+                Some(fault) if *to == Health::Down => {
+                    write!(f, "{server} is {to}, {fault} (was {from}): {evidence}")
+                }
+                _ => write!(f, "{server} is {to} (was {from}): {evidence}"),
+            },
             Self::Flip(flip) => flip.fmt(f),
             Self::Fenced { service, server } => write!(f, "{service}: {server} is fenced"),
             Self::OutageBegan { service } => write!(f, "{service}: OUTAGE, no server is up"),
             Self::OutageEnded { service } => write!(f, "{service}: the outage is over"),
-            Self::Choice { service, server, reason } => {
-                write!(f, "{service}: the operator chose {}", server.as_deref().unwrap_or("auto"))?;
+            Self::Choice { service, server, reason, asked_by } => {
+                let by = asked_by.as_deref().unwrap_or("the operator");
+                write!(f, "{service}: {by} chose {}", server.as_deref().unwrap_or("auto"))?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::Held { service, held, reason, asked_by } => {
+                let by = asked_by.as_deref().unwrap_or("the operator");
+                write!(f, "{service}: {by} {}", if *held { "holds it as it is" } else { "lets it go" })?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::Kept { service, server, held: true } => {
+                write!(f, "{service}: {server} is DOWN AND STAYS ACTIVE: an operator holds the service")
+            }
+            Self::Kept { service, server, held: false } => write!(
+                f,
+                "{service}: {server} is DOWN AND STAYS ACTIVE: the failovers of this hour are used up \
+                 (policy.failovers_per_hour); `voip-ha switch` still works"
+            ),
+            Self::Suppressed { server, seconds } => {
+                write!(f, "{server} fell too often: others are preferred for the next {seconds} s")
             }
             Self::NextHop { server, interface, mac } => write!(f, "{server} is reached by {interface}, {mac}"),
             Self::Carrier { interface, up } => {
@@ -244,8 +251,12 @@ impl fmt::Display for Happening {
 
 impl fmt::Display for FlipRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, from, to, cause, evidence, reason, evidence_to_flip_us, .. } = self;
-        write!(f, "{service}: {to} is active (was {from}), {cause}")?;
+        let Self { service, from, to, scope, cause, evidence, reason, evidence_to_flip_us, .. } = self;
+        match scope {
+            Scope::Both => write!(f, "{service}: {to} is active (was {from}), {cause}")?,
+            Scope::Signalling => write!(f, "{service}: {to} has signalling (was {from}), {cause}")?,
+            Scope::Media => write!(f, "{service}: {to} has media (was {from}), {cause}")?,
+        }
         if let Some(evidence) = evidence {
             write!(f, ", {evidence}")?;
         }
@@ -256,34 +267,14 @@ impl fmt::Display for FlipRecord {
     }
 }
 
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unknown => "unknown",
-            Self::Up => "up",
-            Self::Down => "down",
-        })
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Crashed => "crashed",
-            Self::Unreachable => "unreachable",
-            Self::Hung => "hung",
-            Self::Maintenance => "maintenance",
-            Self::GatewaySide => "gateway-side",
-        })
-    }
-}
-
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Start => "start",
             Self::Adopted => "adopted",
             Self::Failover => "failover",
+            Self::Maintenance => "maintenance",
+            Self::Drained => "drained",
             Self::Failback => "failback",
             Self::Operator => "operator",
         })

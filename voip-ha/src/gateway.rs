@@ -9,21 +9,17 @@ use anyhow::{Context as _, Result, anyhow};
 use rtnetlink::Handle;
 use tokio::{
     io::unix::AsyncFd,
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
-    sync::{
-        mpsc::{UnboundedReceiver, unbounded_channel},
-        oneshot::error::RecvError,
-    },
+    sync::{mpsc::unbounded_channel, oneshot::error::RecvError},
 };
 
 use crate::{
     config::{Config, Gateway},
     control,
-    controller::{Controller, Order, Orders},
+    controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
     datapath::{KernelDatapath, KernelLog, PinDirectory, Tables, XdpMode},
     journal, network, nexthop,
-    nexthop::News,
     record::{self, Recorder},
     status::{InterfaceStatus, Status, TrafficStatus},
     sysctl,
@@ -52,25 +48,34 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let directory = PinDirectory::open(&config.gateway.pin_dir)?;
     let observer = Observer::new(&config, handle);
     let fresh = directory.pins().linked_interfaces()?.is_empty();
-    let (orders, received) = Orders::channel();
+    let (orders, mailbox) = Orders::channel().context("cannot make a mailbox for the controller")?;
     let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
     let mut datapath = attach(&config, directory, &ifindexes, fresh, kernel_log)?;
     observer.warn_of_generic_mode().await;
     if kernel_log != KernelLog::Off {
         follow_kernel_log(&mut datapath)?;
     }
-    let (news, heard) = unbounded_channel();
-    let controller = start_controller(&config, datapath, !fresh, received, heard)?;
-    let recorded = config.clone();
-    let watching = tokio::spawn(async move { nexthop::watch(&config, news).await });
+    let controller = start_controller(&config, datapath, !fresh, mailbox)?;
+    let watching = tokio::spawn(watch_network(config.clone(), orders.clone()));
     tokio::spawn(control);
-    let recorder = Recorder::start(&recorded, orders)?;
+    let recorder = Recorder::start(&config, orders)?;
     let ended = wait_for_the_end(controller).await;
     watching.abort();
     recorder.end().await;
     ended?;
     tracing::info!("ending; packets go on as they last did. `voip-ha unload` takes the program off");
     Ok(())
+}
+
+/// Tells the controller what is new in the network.
+async fn watch_network(config: Config, orders: Orders) {
+    let (news, mut heard) = unbounded_channel();
+    let telling = async {
+        while let Some(news) = heard.recv().await {
+            orders.tell(news);
+        }
+    };
+    tokio::join!(nexthop::watch(&config, news), telling);
 }
 
 /// Loads the program and puts it on the interfaces.
@@ -108,21 +113,22 @@ fn start_controller(
     config: &Config,
     datapath: KernelDatapath,
     adopted: bool,
-    orders: UnboundedReceiver<Order>,
-    news: UnboundedReceiver<News>,
+    mailbox: Mailbox,
 ) -> Result<impl Future<Output = Result<(), RecvError>> + use<>> {
-    let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
-    // Its sockets belong to its own runtime, or every answer would take the way through this thread.
-    let inside = runtime.enter();
     let earlier = record::latest_events(&config.gateway.state_dir, journal::KEPT).unwrap_or_else(|error| {
         tracing::warn!("{}: cannot read earlier events: {error}", config.gateway.state_dir.display());
         Vec::new()
     });
     let controller = Controller::new(config.clone(), datapath, adopted)?.recalling(earlier);
-    drop(inside);
     let (ended, end) = tokio::sync::oneshot::channel();
     thread::Builder::new().name("controller".to_owned()).spawn(move || {
-        runtime.block_on(controller.run(orders, news));
+        let lacks = controller::privileges();
+        for lack in &lacks {
+            tracing::warn!("{lack}");
+        }
+        if let Err(error) = controller.run(&mailbox, lacks) {
+            tracing::error!("{error:#}");
+        }
         let _ = ended.send(());
     })?;
     Ok(end)
@@ -162,7 +168,7 @@ impl Observer {
 
     /// The state of everything. `None` if the controller has ended.
     pub async fn status(&self, orders: &Orders) -> Option<Status> {
-        let (mut services, gateway_stalls) = orders.ask(Order::Status).await?;
+        let ControllerStatus { mut services, stalls, lacks } = orders.ask(Order::Status).await?;
         let traffic = Tables::open(&self.pins).and_then(|tables| {
             for server in services.iter_mut().flat_map(|service| &mut service.servers) {
                 let origin = tables.origins.get(&server.address.octets(), 0)?;
@@ -182,8 +188,12 @@ impl Observer {
             pid: std::process::id(),
             started: self.started,
             interfaces,
-            warnings: sysctl::warnings(&self.gateway).unwrap_or_else(|error| vec![format!("{error:#}")]),
-            gateway_stalls,
+            warnings: sysctl::warnings(&self.gateway)
+                .unwrap_or_else(|error| vec![format!("{error:#}")])
+                .into_iter()
+                .chain(lacks)
+                .collect(),
+            gateway_stalls: stalls,
             services,
         })
     }

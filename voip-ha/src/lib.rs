@@ -1,7 +1,8 @@
 //! The user side of voip-ha: configuration, detection, decision, and the hand on the kernel's maps.
 //!
-//! Failure information flows one way: [`probe`]s give evidence, the [`detector`] makes it health, the [`decision`]
-//! makes that an active server, and the [`controller`] writes it into the [`datapath`].
+//! Failure information flows one way: the [`monitor`] asks by [`probe`]s and makes [`evidence`] of what comes back and what
+//! does not, the [`detector`] makes that health, the [`decision`] makes that an active server, and the [`controller`]
+//! writes it into the [`datapath`].
 
 pub mod cli;
 pub mod config;
@@ -12,9 +13,11 @@ pub mod decision;
 pub mod detector;
 pub mod engine;
 pub mod event;
+pub mod evidence;
 pub mod gateway;
 pub mod ids;
 pub mod journal;
+pub mod monitor;
 pub mod network;
 pub mod nexthop;
 pub mod plan;

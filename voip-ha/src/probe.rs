@@ -1,4 +1,4 @@
-//! Probes: how the health of a server is asked for.
+//! The probes: what is sent to a server, and what comes back.
 
-pub mod outstanding;
+pub mod icmp_echo;
 pub mod sip_options;

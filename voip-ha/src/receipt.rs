@@ -17,11 +17,7 @@ pub use self::{
     downtime::{ANSWERED_WITHIN_MS, HEARD_GRAIN_MS, Signs},
     timeline::Moment,
 };
-use crate::{
-    decision::Cause,
-    detector::Evidence,
-    event::{Fault, Scope},
-};
+use crate::{decision::Cause, decision::Scope, evidence::Evidence, evidence::Fault};
 
 /// Why a figure is missing that another version or an interrupted collection did not give a reason for.
 const NO_REASON: &str = "no reason was recorded";

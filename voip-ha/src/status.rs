@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     datapath::{NextHop, Traffic, XdpMode},
-    decision::Cause,
-    detector::{Evidence, Health},
+    decision::{Cause, Choice},
+    detector::Health,
+    evidence::{Evidence, Fault},
 };
 
 /// Everything at one moment.
@@ -49,16 +50,20 @@ pub struct ServiceStatus {
     pub name: String,
     /// The address that clients know.
     pub vip: Ipv4Addr,
-    /// Name of the server that new packets go to.
+    /// Name of the server that new calls go to.
     pub active: String,
+    /// Name of the server that media goes to.
+    pub media: String,
     /// Since when.
     pub since: jiff::Timestamp,
     /// Why.
     pub cause: Cause,
     /// Whether the active server is down and no other is up.
     pub outage: bool,
-    /// The server that an operator chose, if the choice is still in force.
-    pub choice: Option<String>,
+    /// Whether the active server is down and stays active though another one is up.
+    pub kept: bool,
+    /// Whether an operator chose the active server, or holds the service as it is.
+    pub choice: Choice,
     /// A server that may still send to clients, though it is no longer active.
     pub draining: Option<String>,
     /// In order of priority.
@@ -74,6 +79,8 @@ pub struct ServerStatus {
     pub address: Ipv4Addr,
     /// What is believed about it.
     pub health: Health,
+    /// What is wrong with it, if it is not up.
+    pub fault: Option<Fault>,
     /// Since when.
     pub since: jiff::Timestamp,
     /// The latest observation.
@@ -82,6 +89,20 @@ pub struct ServerStatus {
     pub answers: u32,
     /// Failures in a row.
     pub failures: u32,
+    /// Smoothed round-trip time of OPTIONS in milliseconds; `None` before the first answer.
+    pub rtt_ms: Option<f64>,
+    /// How long an answer is waited for now, in milliseconds.
+    pub timeout_ms: f64,
+    /// For how long OPTIONS stay unanswered, in milliseconds.
+    pub unanswered_ms: Option<f64>,
+    /// How long ago it last sent to a client, in milliseconds.
+    pub heard_ms: Option<f64>,
+    /// Whether its host answers ICMP echoes. Without them a dead host takes as long to notice as a hung process.
+    pub echo_works: bool,
+    /// How often it was asked more than once whether it lives, and did.
+    pub close_calls: u64,
+    /// For how many more seconds others are preferred, because it fell too often.
+    pub suppressed_s: Option<u64>,
     /// The way to it, if one is known.
     pub next_hop: Option<HopStatus>,
     /// Why there is no way to it now.

@@ -29,7 +29,7 @@ name = "cloud"
 address = "10.8.0.2"
 
 [service.server.probe]
-timeout_ms = 80
+timeout_max_ms = 80
 
 [[service]]
 name = "trunk"
@@ -61,7 +61,11 @@ const CASES: &[Case] = &[
     Case(6, "interval = 20", (6, 1, "probe.interval", "did you mean `interval_ms`?")),
     Case(17, "weight = 3", (17, 1, "service[0].weight", "is not a key of this table")),
     Case(20, "addr = \"10.0.0.2\"", (20, 1, "service[0].server[0].addr", "did you mean `address`?")),
-    Case(27, "Timeout_ms = 80", (27, 1, "service[0].server[1].probe.Timeout_ms", "did you mean `timeout_ms`?")),
+    Case(
+        27,
+        "Timeout_max_ms = 80",
+        (27, 1, "service[0].server[1].probe.Timeout_max_ms", "did you mean `timeout_max_ms`?"),
+    ),
     // Types of values.
     Case(2, "front = 0", (2, 9, "gateway.front", "is a whole number; write it like `front = \"eth0\"`")),
     Case(4, "allow_generic = 1", (4, 17, "gateway.allow_generic", "write it like `allow_generic = false`")),
@@ -87,10 +91,20 @@ const CASES: &[Case] = &[
     // Ranges of numbers.
     Case(6, "interval_ms = 4", (6, 15, "probe.interval_ms", "4 is out of range; use 5 to 60000")),
     Case(6, "interval_ms = 60001", (6, 15, "probe.interval_ms", "use 5 to 60000")),
-    Case(6, "timeout_ms = 0", (6, 14, "probe.timeout_ms", "use 1 to 60000")),
-    Case(27, "timeout_ms = 60001", (27, 14, "service[0].server[1].probe.timeout_ms", "use 1 to 60000")),
-    Case(27, "fall = 0", (27, 8, "service[0].server[1].probe.fall", "use 1 to 100")),
-    Case(27, "fall = 101", (27, 8, "service[0].server[1].probe.fall", "use 1 to 100")),
+    Case(6, "timeout_max_ms = 0", (6, 18, "probe.timeout_max_ms", "use 1 to 60000")),
+    Case(27, "timeout_min_ms = 60001", (27, 18, "service[0].server[1].probe.timeout_min_ms", "use 1 to 60000")),
+    Case(27, "confirm = 0", (27, 11, "service[0].server[1].probe.confirm", "use 1 to 30")),
+    Case(27, "confirm = 31", (27, 11, "service[0].server[1].probe.confirm", "use 1 to 30")),
+    Case(27, "confirm_gap_ms = 0", (27, 18, "service[0].server[1].probe.confirm_gap_ms", "use 1 to 10000")),
+    Case(27, "quiet_ms = 60001", (27, 12, "service[0].server[1].probe.quiet_ms", "use 0 to 60000")),
+    Case(27, "hang_ms = 9", (27, 11, "service[0].server[1].probe.hang_ms", "use 10 to 600000")),
+    Case(27, "echo = 1", (27, 8, "service[0].server[1].probe.echo", "write it like `echo = true`")),
+    Case(6, "preset = \"Lan\"", (6, 10, "probe.preset", "use \"lan\", \"wan\" or \"cautious\"")),
+    Case(6, "timeout_min_ms = 200", (6, 18, "probe.timeout_min_ms", "the shortest cannot be above the longest")),
+    Case(27, "timeout_max_ms = 1", (27, 18, "service[0].server[1].probe.timeout_max_ms", "timeout_min_ms is 2")),
+    Case(10, "drain_s = 86401", (10, 11, "policy.drain_s", "use 0 to 86400")),
+    Case(10, "damping_half_life_s = 3601", (10, 23, "policy.damping_half_life_s", "use 0 to 3600")),
+    Case(10, "failovers_per_hour = -1", (10, 22, "policy.failovers_per_hour", "use 0 to 100000")),
     Case(27, "rise = 1001", (27, 8, "service[0].server[1].probe.rise", "use 1 to 1000")),
     Case(27, "port = 65536", (27, 8, "service[0].server[1].probe.port", "use 1 to 65535")),
     Case(10, "hold_down_s = -1", (10, 15, "policy.hold_down_s", "use 0 to 86400")),
@@ -182,13 +196,13 @@ fn every_mistake_is_refused_alone_with_file_line_column_key_and_remedy() {
 
 #[test]
 fn all_mistakes_of_a_file_are_reported_in_its_order_one_per_line() {
-    let text = "[gateway]\nfront = 1\nbakc = \"eth1\"\n[probe]\nfall = 0\nrise = []\n\
+    let text = "[gateway]\nfront = 1\nbakc = \"eth1\"\n[probe]\nconfirm = 0\nrise = []\n\
                 [[service]]\nname = \"a b\"\nvip = \"10.0.0.1\"\nsip_ports = [0, 5060, 5060]\n\
                 [[service.server]]\nname = \"auto\"\naddress = \"10.0.0.1\"\n";
     let keys = [
         "2:9: gateway.front: ",
         "3:1: gateway.bakc: ",
-        "5:8: probe.fall: ",
+        "5:11: probe.confirm: ",
         "6:8: probe.rise: ",
         "7:1: service[0].rtp_ports: ",
         "8:8: service[0].name: ",

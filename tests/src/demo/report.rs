@@ -26,9 +26,8 @@ pub(super) struct Report {
 pub(super) struct Setup {
     pub(super) real: bool,
     pub(super) streams: usize,
-    pub(super) interval_ms: u32,
-    pub(super) timeout_ms: u32,
-    pub(super) fall: u32,
+    /// `probe.preset` of the gateway.
+    pub(super) preset: &'static str,
 }
 
 /// Packets of all streams from start to end.
@@ -82,15 +81,12 @@ impl fmt::Display for Report {
 }
 
 fn header(f: &mut fmt::Formatter<'_>, setup: &Setup) -> fmt::Result {
-    let Setup { real, streams, interval_ms, timeout_ms, fall } = setup;
+    let Setup { real, streams, preset } = setup;
     let servers = if *real { "Kamailio with sipp behind it" } else { "the built-in server" };
     let rate = 1000 / INTERVAL_MS;
     writeln!(f, "{HEADING}voip-ha demo{HEADING:#}  master and backup run {servers}")?;
     writeln!(f, "  streams     {streams} RTP streams of {rate} packets/s, echoed: {FRAME} bytes per Ethernet frame")?;
-    writeln!(
-        f,
-        "  probes      every {interval_ms} ms, each waited for {timeout_ms} ms; a server is down after {fall} misses"
-    )
+    writeln!(f, "  probes      SIP OPTIONS every 20 ms and ICMP echo, preset `{preset}`")
 }
 
 /// One line of the table: what it is, its unit, its value for an event.
@@ -219,7 +215,7 @@ mod tests {
             note: "500 × Status(481); servers share no dialogs".to_owned(),
         };
         let report = Report {
-            setup: Setup { real: true, streams: 500, interval_ms: 60_000, timeout_ms: 60_000, fall: 100 },
+            setup: Setup { real: true, streams: 500, preset: "cautious" },
             events: [Kind::Planned, Kind::Planned, Kind::Crash, Kind::Planned, Kind::Silent].map(event).into(),
             total: Total {
                 sent: 9_999_999,

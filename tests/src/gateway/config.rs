@@ -40,20 +40,32 @@ pub struct GatewaySection {
 }
 
 /// `[probe]` and `[service.server.probe]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Probe {
-    /// Time between probes in ms.
+    /// `lan`, `wan` or `cautious`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Time from one OPTIONS to the next in ms, to the active server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<u32>,
-    /// Time in ms after which an unanswered probe is a miss.
+    /// The same to the others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u32>,
-    /// Misses in a row until a server is down.
+    pub standby_interval_ms: Option<u32>,
+    /// Shortest pause in ms of the active server's traffic that makes the gateway ask; 0: traffic is not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fall: Option<u32>,
-    /// Answers in a row until it is up.
+    pub quiet_ms: Option<u32>,
+    /// How long in ms OPTIONS may stay unanswered by a host that lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hang_ms: Option<u32>,
+    /// How long in ms traffic excuses that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience_ms: Option<u32>,
+    /// Answers in a row until a server is up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rise: Option<u32>,
+    /// Whether hosts are asked by ICMP echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub echo: Option<bool>,
     /// Port that is probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -71,6 +83,15 @@ pub struct Policy {
     /// How long in ms the old server may still send to phones after a planned switch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switch_grace_ms: Option<u32>,
+    /// How long in s media may stay with a server that refuses service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_s: Option<u32>,
+    /// Half-life in s of the penalty for falling; 0: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damping_half_life_s: Option<u32>,
+    /// Failovers in an hour; 0: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failovers_per_hour: Option<u32>,
 }
 
 /// `[[service]]`
@@ -122,7 +143,8 @@ impl Config {
                 state_dir: state_dir(lab),
             },
             probe: Probe::default(),
-            policy: Policy::default(),
+            // A test makes more failovers in a minute than an hour may see.
+            policy: Policy { failovers_per_hour: Some(0), ..Policy::default() },
             service: vec![Service {
                 name: "pbx".to_owned(),
                 vip: VIP,

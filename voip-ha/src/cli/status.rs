@@ -9,6 +9,7 @@ use super::{
 use crate::{
     control::{Answer, Client, Command},
     datapath::XdpMode,
+    decision::Choice,
     detector::Health,
     status::{InterfaceStatus, ServerStatus, ServiceStatus, Status},
 };
@@ -87,8 +88,22 @@ fn describe_service(service: &ServiceStatus) -> String {
     }
     let since = format!("since {} ({})", local_time(service.since), ago(service.since));
     let _ = writeln!(text, "  active: {} {since}, {}", styled(HEADING, &service.active), service.cause);
-    if let Some(choice) = &service.choice {
-        let _ = writeln!(text, "  the operator chose {choice}; `voip-ha switch auto` hands the choice back");
+    if service.media != service.active {
+        let _ = writeln!(text, "  media:  {}", styled(HEADING, &service.media));
+    }
+    match service.choice {
+        Choice::None => {}
+        Choice::Chosen => {
+            let _ = writeln!(text, "  an operator chose it; `voip-ha switch auto` hands the choice back");
+        }
+        Choice::Held => {
+            let held = "HELD by an operator: no failover happens; `voip-ha hold --release` ends that";
+            let _ = writeln!(text, "  {}", styled(CAUTION, held));
+        }
+    }
+    if service.kept && service.choice != Choice::Held {
+        let kept = "DOWN AND KEPT: the failovers of this hour are used up; `voip-ha switch` still works";
+        let _ = writeln!(text, "  {}", styled(ALARM, kept));
     }
     let columns = [
         "SERVER",
@@ -97,6 +112,8 @@ fn describe_service(service: &ServiceStatus) -> String {
         "HEALTH",
         "FOR",
         "LATEST EVIDENCE",
+        "RTT>",
+        "TIME-OUT>",
         "SIP IN>",
         "SIP OUT>",
         "RTP IN>",
@@ -107,23 +124,54 @@ fn describe_service(service: &ServiceStatus) -> String {
     for line in output::table(columns, rows).lines() {
         let _ = writeln!(text, "  {line}");
     }
-    for server in &service.servers {
-        if let Some(why) = &server.no_way {
-            let _ = writeln!(text, "  {}", styled(CAUTION, format!("no way to {}: {why}", server.name)));
-        }
+    for remark in service.servers.iter().flat_map(remarks) {
+        let _ = writeln!(text, "  {}", styled(CAUTION, remark));
     }
     text
 }
 
-fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 11] {
+/// What does not fit into the table.
+fn remarks(server: &ServerStatus) -> Vec<String> {
+    let name = &server.name;
+    let mut remarks = Vec::new();
+    if let Some(why) = &server.no_way {
+        remarks.push(format!("no way to {name}: {why}"));
+    }
+    if let Some(unanswered) = server.unanswered_ms.filter(|_| server.health == Health::Up) {
+        let sends = server.heard_ms.is_some_and(|heard| heard < unanswered);
+        let excuse = if sends { ", but it goes on sending to clients" } else { "" };
+        remarks.push(format!("{name} has left OPTIONS unanswered for {unanswered:.0} ms{excuse}"));
+    }
+    if !server.echo_works && server.health == Health::Up {
+        remarks.push(format!(
+            "the host of {name} answers no ICMP echo: its death is noticed as late as a hung process, after probe.hang_ms"
+        ));
+    }
+    if let Some(seconds) = server.suppressed_s {
+        remarks.push(format!("{name} fell too often: others are preferred for {seconds} s more"));
+    }
+    if server.close_calls > 0 {
+        remarks.push(format!(
+            "{name} was asked more than once whether it lives, and did, {} times so far; if that grows, a calmer \
+             probe.preset suits it",
+            server.close_calls
+        ));
+    }
+    remarks
+}
+
+fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
     let role = match () {
+        () if service.active == server.name && service.media != server.name => "signalling",
         () if service.active == server.name => "active",
+        () if service.media == server.name => "media",
         () if service.draining.as_ref() == Some(&server.name) => "draining",
         () => "standby",
     };
     let health = match server.health {
         Health::Up => styled(GOOD, "up"),
-        Health::Down => styled(ALARM, "DOWN"),
+        Health::Down => styled(ALARM, server.fault.map_or("DOWN".to_owned(), |fault| format!("DOWN, {fault}"))),
+        Health::Maintenance => styled(CAUTION, "maintenance"),
         Health::Unknown => styled(CAUTION, "unknown"),
     };
     let packets = |class: &str, outcomes: &[&str]| {
@@ -142,6 +190,8 @@ fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 11] {
         health,
         ago(server.since),
         server.evidence.map_or("none yet".to_owned(), |evidence| evidence.to_string()),
+        server.rtt_ms.map_or("-".to_owned(), |ms| format!("{ms:.2} ms")),
+        format!("{:.1} ms", server.timeout_ms),
         packets("sip", &["to-server"]),
         packets("sip", &to_client),
         packets("rtp", &["to-server"]),

@@ -1,7 +1,10 @@
 use clap::Args;
 
 use super::{Failure, Format, Socket, output};
-use crate::control::{Answer, Client, Command, SwitchOutcome, SwitchRequest};
+use crate::{
+    control::{Answer, Client, Command, SwitchOutcome, SwitchRequest},
+    decision::Scope,
+};
 
 /// Make a server active. It stays so until it goes down or another choice is made; `auto` hands the choice back to the
 /// policy.
@@ -16,6 +19,12 @@ pub(super) struct Switch {
     /// With `auto`: only this service
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
+    /// Move only this; the other stays where it is
+    #[arg(long, value_name = "WHAT")]
+    only: Option<Only>,
+    /// Even if the server is down or the service is held. The service is held then: no failover undoes it
+    #[arg(long)]
+    force: bool,
     /// Only say what would happen
     #[arg(long)]
     dry_run: bool,
@@ -28,13 +37,27 @@ pub(super) struct Switch {
     socket: Socket,
 }
 
+/// A part of a service.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Only {
+    /// SIP
+    Signalling,
+    /// RTP
+    Media,
+}
+
 impl Switch {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.service.is_some() && self.server != crate::config::RESERVED_SERVER_NAME {
             return Err(Failure::BadInput("--service goes with `auto` only: a server has one service".to_owned()));
         }
-        let Self { server, service, dry_run, reason, format, socket } = self;
-        let request = SwitchRequest { server, service, dry_run, reason };
+        let Self { server, service, only, force, dry_run, reason, format, socket } = self;
+        let scope = match only {
+            None => Scope::Both,
+            Some(Only::Signalling) => Scope::Signalling,
+            Some(Only::Media) => Scope::Media,
+        };
+        let request = SwitchRequest { server, service, scope, force, dry_run, reason, asked_by: None };
         let answer = Client::connect(&socket.socket)?.ask(Command::Switch(request))?;
         let Answer::Switched(outcomes) = answer else {
             return Err(Failure::No(anyhow::anyhow!("the daemon answered something else")));
@@ -47,10 +70,12 @@ impl Switch {
 }
 
 fn line(outcome: &SwitchOutcome) -> String {
-    let SwitchOutcome { service, from, to, dry_run } = outcome;
-    match (from == to, dry_run) {
-        (true, _) => format!("{service}: {to} is active already, and stays\n"),
-        (false, true) => format!("{service}: would switch from {from} to {to}\n"),
-        (false, false) => format!("{service}: switched from {from} to {to}\n"),
+    let SwitchOutcome { service, from, to, media_from, media_to, dry_run } = outcome;
+    let verb = if *dry_run { "would switch" } else { "switched" };
+    match (from != to, media_from != media_to) {
+        (false, false) => format!("{service}: {to} is active already, and stays\n"),
+        (true, true) => format!("{service}: {verb} from {from} to {to}\n"),
+        (true, false) => format!("{service}: {verb} signalling from {from} to {to}; media stays at {media_to}\n"),
+        (false, true) => format!("{service}: {verb} media from {media_from} to {media_to}; signalling stays at {to}\n"),
     }
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::findings::Findings;
+use super::probe::ProbeDefaults;
 use super::raw;
 use super::values;
 use super::{
     Config, DEFAULT_CONTROL_SOCKET, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, Failback, Forwarding, Gateway, MAX_SERVERS,
-    MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Probe, Server, Service,
+    MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Server, Service,
 };
 
 const LONGEST_HOLD_DOWN_S: i64 = 24 * 60 * 60;
@@ -62,6 +63,14 @@ fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
     let grace = optional("policy.switch_grace_ms", &raw.switch_grace_ms, findings, |ms| {
         values::number(*ms, 0..=60_000).map(Duration::from_millis)
     });
+    let seconds = |key: &str, value: &Option<Spanned<i64>>, most, findings: &mut Findings<'_>| {
+        optional(key, value, findings, |seconds| values::number(*seconds, 0..=most).map(Duration::from_secs))
+    };
+    let drain = seconds("policy.drain_s", &raw.drain_s, 24 * 60 * 60, findings);
+    let half_life = seconds("policy.damping_half_life_s", &raw.damping_half_life_s, 60 * 60, findings);
+    let budget = optional("policy.failovers_per_hour", &raw.failovers_per_hour, findings, |number| {
+        values::number::<u32>(*number, 0..=100_000)
+    });
     let automatic = automatic?.unwrap_or(false);
     if let (Some(value), false, false) = (&raw.hold_down_s, automatic, findings.is_excused("policy.failback")) {
         let message = "has no effect with manual failback; set failback = \"auto\" or remove this key";
@@ -69,53 +78,13 @@ fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
     }
     let hold_down = hold_down?.unwrap_or(Duration::from_secs(60));
     let failback = if automatic { Failback::Auto { hold_down } } else { Failback::Manual };
-    Some(Policy { failback, switch_grace: grace?.unwrap_or(Duration::from_millis(500)) })
-}
-
-/// A [`Probe`] whose port may still be the service's first SIP port.
-#[derive(Clone, Copy)]
-struct ProbeDefaults {
-    interval_ms: u64,
-    timeout_ms: u64,
-    fall: u32,
-    rise: u32,
-    patience_ms: u64,
-    port: Option<u16>,
-}
-
-impl ProbeDefaults {
-    const BUILT_IN: Self = Self { interval_ms: 20, timeout_ms: 15, fall: 3, rise: 3, patience_ms: 2000, port: None };
-
-    fn overridden(self, path: &str, raw: &raw::Probe, findings: &mut Findings<'_>) -> Option<Self> {
-        let mut whole = |name: &str, value: &Option<Spanned<i64>>, range| {
-            optional(&format!("{path}.{name}"), value, findings, |value| values::number::<u32>(*value, range))
-        };
-        let interval_ms = whole("interval_ms", &raw.interval_ms, 5..=60_000);
-        let timeout_ms = whole("timeout_ms", &raw.timeout_ms, 1..=60_000);
-        let fall = whole("fall", &raw.fall, 1..=100);
-        let rise = whole("rise", &raw.rise, 1..=1000);
-        let patience_ms = whole("patience_ms", &raw.patience_ms, 0..=60_000);
-        let port = optional(&format!("{path}.port"), &raw.port, findings, |port| values::port(*port));
-        Some(Self {
-            interval_ms: interval_ms?.map_or(self.interval_ms, u64::from),
-            timeout_ms: timeout_ms?.map_or(self.timeout_ms, u64::from),
-            fall: fall?.unwrap_or(self.fall),
-            rise: rise?.unwrap_or(self.rise),
-            patience_ms: patience_ms?.map_or(self.patience_ms, u64::from),
-            port: port?.or(self.port),
-        })
-    }
-
-    fn probe(self, first_sip_port: u16) -> Probe {
-        Probe {
-            interval: Duration::from_millis(self.interval_ms),
-            timeout: Duration::from_millis(self.timeout_ms),
-            fall: self.fall,
-            rise: self.rise,
-            patience: Duration::from_millis(self.patience_ms),
-            port: self.port.unwrap_or(first_sip_port),
-        }
-    }
+    Some(Policy {
+        failback,
+        switch_grace: grace?.unwrap_or(Duration::from_millis(500)),
+        drain: drain?.unwrap_or(Duration::from_secs(600)),
+        damping_half_life: Some(half_life?.unwrap_or(Duration::from_secs(900))).filter(|time| !time.is_zero()),
+        failovers_per_hour: Some(budget?.unwrap_or(12)).filter(|number| *number > 0),
+    })
 }
 
 /// What must be different from each other, with the key and offset where it was first seen.
@@ -251,7 +220,7 @@ fn required<V, T>(
 }
 
 /// `Some(None)` if the key is not there, `None` if its value is refused.
-fn optional<V, T>(
+pub(super) fn optional<V, T>(
     key: &str,
     value: &Option<Spanned<V>>,
     findings: &mut Findings<'_>,

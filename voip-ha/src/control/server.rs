@@ -13,7 +13,7 @@ use tokio::{
     sync::broadcast::error::RecvError,
 };
 
-use super::{Answer, Command, PROTOCOL, Request};
+use super::{Answer, Command, HoldRequest, PROTOCOL, Request, SwitchRequest};
 use crate::{
     config::Gateway,
     controller::{Order, Orders},
@@ -90,13 +90,17 @@ fn group_id(name: &str) -> Result<u32> {
 }
 
 async fn converse(stream: UnixStream, orders: Orders, observer: Arc<Observer>) -> Result<()> {
+    let asked_by = stream.peer_cred().ok().map(|peer| user(peer.uid()));
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(tokio::io::AsyncReadExt::take(reader, LONGEST_REQUEST));
     let mut line = String::new();
     while reader.read_line(&mut line).await? > 0 {
         match understand(&line) {
             Ok(Command::Events { follow }) => return events(&mut writer, &orders, follow).await,
-            Ok(command) => reply(&mut writer, &answer(command, &orders, &observer).await).await?,
+            Ok(command) => {
+                let command = signed(command, asked_by.as_deref());
+                reply(&mut writer, &answer(command, &orders, &observer).await).await?;
+            }
             Err(why) => reply(&mut writer, &Answer::Invalid(why)).await?,
         }
         line.clear();
@@ -119,6 +123,24 @@ fn understand(line: &str) -> Result<Command, String> {
     Ok(request.command)
 }
 
+/// The name of a user, or the number if there is no name.
+fn user(id: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let named = |fields: &Vec<&str>| fields.get(2).and_then(|field| field.parse().ok()) == Some(id);
+    users.into_iter().find(named).map_or_else(|| format!("uid {id}"), |fields| fields[0].to_owned())
+}
+
+/// An order under the name of whoever is at the other end.
+fn signed(command: Command, asked_by: Option<&str>) -> Command {
+    let asked_by = asked_by.map(ToOwned::to_owned);
+    match command {
+        Command::Switch(request) => Command::Switch(SwitchRequest { asked_by, ..request }),
+        Command::Hold(request) => Command::Hold(HoldRequest { asked_by, ..request }),
+        other => other,
+    }
+}
+
 async fn answer(command: Command, orders: &Orders, observer: &Observer) -> Answer {
     let answer = match command {
         Command::Status => observer.status(orders).await.map(|status| Answer::Status(Box::new(status))),
@@ -126,6 +148,12 @@ async fn answer(command: Command, orders: &Orders, observer: &Observer) -> Answe
         Command::Switch(request) => {
             orders.ask(|sender| Order::Switch(request, sender)).await.map(|outcome| match outcome {
                 Ok(outcomes) => Answer::Switched(outcomes),
+                Err(why) => Answer::Refused(why),
+            })
+        }
+        Command::Hold(request) => {
+            orders.ask(|sender| Order::Hold(request, sender)).await.map(|outcome| match outcome {
+                Ok(outcomes) => Answer::Held(outcomes),
                 Err(why) => Answer::Refused(why),
             })
         }

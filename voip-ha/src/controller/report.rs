@@ -1,6 +1,6 @@
 //! What the controller tells of itself.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Controller;
 use crate::{
@@ -20,10 +20,12 @@ impl<D: Datapath> Controller<D> {
             name: state.name.clone(),
             vip: config.vip,
             active: name(state.active()),
+            media: name(state.media()),
             since: wall_clock(state.since, now),
             cause: state.cause,
             outage: state.outage,
-            choice: state.is_held().then(|| name(state.active())),
+            kept: state.kept,
+            choice: state.choice(),
             draining: state.draining.map(|(server, _)| name(server)),
             servers: self
                 .of_service(ServiceId(index))
@@ -63,14 +65,26 @@ impl<D: Datapath> Controller<D> {
     fn server_status(&self, id: ServerId, config: &Server, now: Instant) -> ServerStatus {
         let state = &self.engine.servers()[id.0];
         let way = &self.ways[id.0];
+        let (rtt, timeout) = state.monitor.round_trip();
+        let suppressed = self.engine.suppressed_until(id, now);
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let since = |then: Instant| ms(now.saturating_duration_since(then));
         ServerStatus {
             name: state.name.clone(),
             address: config.address,
             health: state.detector.health(),
+            fault: state.detector.fault(),
             since: wall_clock(state.since, now),
             evidence: state.last,
             answers: state.detector.answers(),
             failures: state.detector.failures(),
+            rtt_ms: rtt.map(ms),
+            timeout_ms: ms(timeout),
+            unanswered_ms: state.monitor.unanswered_since().map(since),
+            heard_ms: state.monitor.last_heard().map(since),
+            echo_works: state.monitor.echo_works(),
+            close_calls: state.monitor.close_calls(),
+            suppressed_s: suppressed.map(|until| until.saturating_duration_since(now).as_secs()),
             next_hop: way.known.as_ref().map(|(hop, interface)| HopStatus { interface: interface.clone(), hop: *hop }),
             no_way: way.missing.clone(),
             traffic: Vec::new(),

@@ -16,6 +16,8 @@ use super::*;
 use crate::{
     datapath::{Heard, Signal, Steering},
     detector::Health,
+    evidence::Evidence,
+    status::ServiceStatus,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -115,13 +117,14 @@ fn config(responders: &[&Responder]) -> Config {
         server.address = Ipv4Addr::LOCALHOST;
         server.probe.port = responder.port;
         // A busy machine is no reason for this test to fail.
-        server.probe.timeout = Duration::from_secs(1);
+        (server.probe.timeout_min, server.probe.timeout_max) = (Duration::from_secs(1), Duration::from_secs(1));
+        server.probe.hang = Duration::from_secs(60);
     }
     config
 }
 
 async fn status(orders: &Orders) -> ServiceStatus {
-    orders.ask(Order::Status).await.expect("the controller runs").0.remove(0)
+    orders.ask(Order::Status).await.expect("the controller runs").services.remove(0)
 }
 
 async fn wait_until(orders: &Orders, what: &str, is_so: impl Fn(&ServiceStatus) -> bool) {
@@ -136,13 +139,18 @@ async fn wait_until(orders: &Orders, what: &str, is_so: impl Fn(&ServiceStatus) 
     }
 }
 
+/// A controller in its own thread, as in the gateway. It ends when the orders do.
+fn start(config: Config, fake: Fake) -> (Orders, JoinHandle<()>) {
+    let (orders, mailbox) = Orders::channel().unwrap();
+    let controller = Controller::new(config, fake, false).unwrap();
+    (orders, thread::spawn(move || controller.run(&mailbox, Vec::new()).unwrap()))
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_refusal_on_a_socket_becomes_a_word_in_the_datapath_and_an_event_with_its_cause() {
     let (master, backup) = (Responder::start(Ipv4Addr::LOCALHOST), Responder::start(Ipv4Addr::LOCALHOST));
-    let (fake, (orders, received)) = (Fake::default(), Orders::channel());
-    let (_news, heard) = unbounded_channel();
-    let controller = Controller::new(config(&[&master, &backup]), fake.clone(), false).unwrap();
-    let running = tokio::spawn(controller.run(received, heard));
+    let fake = Fake::default();
+    let (orders, running) = start(config(&[&master, &backup]), fake.clone());
     wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
     assert_eq!(fake.steering(ServiceId(0)).signalling, Some(MASTER));
 
@@ -156,17 +164,15 @@ async fn a_refusal_on_a_socket_becomes_a_word_in_the_datapath_and_an_event_with_
     });
     assert_eq!(flips.collect::<Vec<_>>(), [("backup", Some(Evidence::Refused))]);
     drop(orders);
-    running.await.unwrap();
+    running.join().unwrap();
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_next_hop_that_the_kernel_refused_is_tried_again_when_it_is_told_again() {
     let responder = Responder::start(Ipv4Addr::LOCALHOST);
-    let (fake, (orders, received)) = (Fake::default(), Orders::channel());
-    let (news, heard) = unbounded_channel();
-    let controller = Controller::new(config(&[&responder, &responder]), fake.clone(), false).unwrap();
-    let running = tokio::spawn(controller.run(received, heard));
-    let tell = || news.send(News::Way { server: MASTER, hop: HOP, interface: "b".to_owned() }).unwrap();
+    let fake = Fake::default();
+    let (orders, running) = start(config(&[&responder, &responder]), fake.clone());
+    let tell = || orders.tell(News::Way { server: MASTER, hop: HOP, interface: "b".to_owned() });
     fake.0.lock().unwrap().refuse_hops = true;
     tell();
     assert_eq!(status(&orders).await.servers[0].next_hop, None);
@@ -177,22 +183,20 @@ async fn a_next_hop_that_the_kernel_refused_is_tried_again_when_it_is_told_again
     wait_until(&orders, "the way is known", |status| status.servers[0].next_hop.is_some()).await;
     assert_eq!(fake.0.lock().unwrap().hops, [HOP], "told three times, written once");
     drop(orders);
-    running.await.unwrap();
+    running.join().unwrap();
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn answers_are_no_sign_of_life_once_an_interface_is_gone_that_unknown_ways_may_lead_by() {
     let responder = Responder::start(Ipv4Addr::LOCALHOST);
-    let (fake, (orders, received)) = (Fake::default(), Orders::channel());
-    let (news, heard) = unbounded_channel();
-    let controller = Controller::new(config(&[&responder, &responder]), fake.clone(), false).unwrap();
-    let running = tokio::spawn(controller.run(received, heard));
+    let fake = Fake::default();
+    let (orders, running) = start(config(&[&responder, &responder]), fake.clone());
     wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
-    news.send(News::InterfaceLost { interface: "b".to_owned() }).unwrap();
+    orders.tell(News::InterfaceLost { interface: "b".to_owned() });
     wait_until(&orders, "an outage", |status| status.outage).await;
-    news.send(News::Way { server: ServerId(1), hop: HOP, interface: "a".to_owned() }).unwrap();
+    orders.tell(News::Way { server: ServerId(1), hop: HOP, interface: "a".to_owned() });
     wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
     assert_eq!(status(&orders).await.servers[0].health, Health::Down, "it answers, by a way that packets do not take");
     drop(orders);
-    running.await.unwrap();
+    running.join().unwrap();
 }

@@ -1,188 +1,306 @@
-use super::*;
 use proptest::prelude::*;
 
+use super::*;
+
+mod orders;
+
 const HOLD_DOWN: Duration = Duration::from_secs(60);
-const SETTLE: Duration = Duration::from_millis(135);
-const AUTO: Failback = Failback::Auto { hold_down: HOLD_DOWN };
+const SETTLE: Duration = Duration::from_millis(700);
+const HOUR: Duration = Duration::from_secs(3600);
 const MASTER: Rank = Rank(0);
 const BACKUP: Rank = Rank(1);
 
-fn standing(health: Health, since: Instant) -> Standing {
-    let failing_since = (health == Health::Down).then_some(since);
-    let last_answer = (health == Health::Up).then_some(since);
-    Standing { health, since, reachable: true, failing_since, last_answer, certain: false }
-}
-
-fn standings(health: [Health; 2], since: Instant) -> [Standing; 2] {
-    health.map(|health| standing(health, since))
-}
-
-/// Every health of master and backup, with the server that is active afterwards and whether it is an outage.
-#[test]
-fn the_active_server_is_left_only_when_it_is_down_and_only_for_one_that_is_up() {
-    use Health::{Down, Unknown, Up};
-    let now = Instant::now();
-    for (health, active, outage) in [
-        ([Unknown, Unknown], MASTER, false),
-        ([Unknown, Up], MASTER, false),
-        ([Unknown, Down], MASTER, false),
-        ([Up, Unknown], MASTER, false),
-        ([Up, Up], MASTER, false),
-        ([Up, Down], MASTER, false),
-        ([Down, Unknown], MASTER, true),
-        ([Down, Up], BACKUP, false),
-        ([Down, Down], MASTER, true),
-    ] {
-        let servers = standings(health, now);
-        let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
-        let flip = decision.decide(&servers, now);
-        assert_eq!(decision.active(), active, "{health:?}");
-        assert_eq!(flip.is_some(), active != MASTER, "{health:?}");
-        assert_eq!(decision.is_outage(&servers), outage, "{health:?}");
+fn policy(auto: bool) -> Policy {
+    Policy {
+        failback: if auto { Failback::Auto { hold_down: HOLD_DOWN } } else { Failback::Manual },
+        switch_grace: Duration::from_millis(500),
+        drain: Duration::from_secs(600),
+        damping_half_life: Some(Duration::from_secs(900)),
+        failovers_per_hour: Some(4),
     }
+}
+
+fn decision(auto: bool, active: Rank, now: Instant) -> Decision {
+    let found = Found { signalling: Some(active), ..Found::default() };
+    Decision::new(&policy(auto), SETTLE, 3, found, now)
+}
+
+/// A server that has this health since then, and gave its last sign of life at that moment.
+fn standing(health: Health, since: Instant) -> Standing {
+    Standing { health, since, reachable: true, last_sign: Some(since), last_heard: None, certain: false }
+}
+
+/// Dead by proof, so that nothing has to be confirmed.
+fn crashed(since: Instant) -> Standing {
+    Standing { certain: true, ..standing(Health::Down, since) }
+}
+
+fn failover(from: Rank, to: Rank) -> Flip {
+    Flip { scope: Scope::Both, from, to, cause: Cause::Failover }
+}
+
+/// Every health of master and backup, with the server of signalling afterwards and whether it is an outage.
+#[test]
+fn the_active_server_is_left_only_when_it_does_not_serve_and_only_for_one_that_is_up() {
+    use Health::{Down, Maintenance, Unknown, Up};
+    let now = Instant::now();
+    for (active, other, goes_to, outage) in [
+        (Unknown, Unknown, MASTER, false),
+        (Unknown, Up, MASTER, false),
+        (Unknown, Down, MASTER, false),
+        (Up, Unknown, MASTER, false),
+        (Up, Up, MASTER, false),
+        (Up, Maintenance, MASTER, false),
+        (Up, Down, MASTER, false),
+        (Maintenance, Unknown, MASTER, false),
+        (Maintenance, Up, BACKUP, false),
+        (Maintenance, Maintenance, MASTER, false),
+        (Maintenance, Down, MASTER, false),
+        (Down, Unknown, MASTER, true),
+        (Down, Up, BACKUP, false),
+        (Down, Maintenance, MASTER, true),
+        (Down, Down, MASTER, true),
+    ] {
+        let servers = [Standing { certain: true, ..standing(active, now) }, standing(other, now)];
+        let mut decision = decision(false, MASTER, now);
+        let flip = decision.decide(&servers, now);
+        assert_eq!(decision.active(), goes_to, "{active:?}, {other:?}");
+        assert_eq!(flip.is_some(), goes_to != MASTER, "{active:?}, {other:?}");
+        assert_eq!(decision.is_outage(&servers), outage, "{active:?}, {other:?}");
+    }
+}
+
+#[test]
+fn a_dead_server_takes_media_along_and_one_that_refuses_service_keeps_it() {
+    let now = Instant::now();
+    for (health, scope, cause) in
+        [(Health::Down, Scope::Both, Cause::Failover), (Health::Maintenance, Scope::Signalling, Cause::Maintenance)]
+    {
+        let servers = [Standing { certain: true, ..standing(health, now) }, standing(Health::Up, now)];
+        let mut decision = decision(false, MASTER, now);
+        assert_eq!(decision.decide(&servers, now), Some(Flip { scope, from: MASTER, to: BACKUP, cause }));
+        assert_eq!(decision.media(), if scope == Scope::Both { BACKUP } else { MASTER });
+    }
+}
+
+/// In maintenance with a call that was heard last at `heard`.
+fn draining(heard: Instant, now: Instant) -> (Decision, [Standing; 2]) {
+    let master = Standing { last_heard: Some(heard), ..standing(Health::Maintenance, now) };
+    let servers = [master, standing(Health::Up, now)];
+    let mut decision = decision(false, MASTER, now);
+    decision.decide(&servers, now).expect("signalling goes");
+    (decision, servers)
+}
+
+#[test]
+fn media_of_a_server_in_maintenance_follows_when_its_calls_have_ended() {
+    let now = Instant::now();
+    let (mut decision, servers) = draining(now, now);
+    assert_eq!(decision.next_deadline(&servers, now), Some(now + CALLS_ENDED));
+    assert_eq!(decision.decide(&servers, now + CALLS_ENDED - Duration::from_millis(1)), None);
+    let flip = Flip { scope: Scope::Media, from: MASTER, to: BACKUP, cause: Cause::Drained };
+    assert_eq!(decision.decide(&servers, now + CALLS_ENDED), Some(flip));
+    assert_eq!(decision.next_deadline(&servers, now + CALLS_ENDED), None);
+}
+
+#[test]
+fn media_of_a_call_that_does_not_end_follows_at_the_deadline_and_not_before() {
+    let start = Instant::now();
+    let (mut decision, mut servers) = draining(start, start);
+    for second in 1..600 {
+        let now = start + Duration::from_secs(second);
+        servers[0].last_heard = Some(now);
+        assert_eq!(decision.decide(&servers, now), None, "after {second} s");
+    }
+    assert!(decision.decide(&servers, start + Duration::from_secs(600)).is_some());
+    assert_eq!(decision.media(), BACKUP);
+}
+
+#[test]
+fn media_leaves_a_draining_server_that_dies() {
+    let now = Instant::now();
+    let (mut decision, mut servers) = draining(now, now);
+    servers[0] = crashed(now);
+    let flip = Flip { scope: Scope::Media, from: MASTER, to: BACKUP, cause: Cause::Failover };
+    assert_eq!(decision.decide(&servers, now), Some(flip));
 }
 
 #[test]
 fn a_master_that_comes_back_waits_for_the_operator_if_failback_is_manual() {
     let now = Instant::now();
-    let mut decision = Decision::new(Failback::Manual, SETTLE, BACKUP, false);
-    let servers = standings([Health::Up, Health::Up], now);
+    let mut decision = decision(false, BACKUP, now);
+    let servers = [standing(Health::Up, now), standing(Health::Up, now)];
     assert_eq!(decision.decide(&servers, now + HOLD_DOWN * 10), None);
-    assert_eq!(decision.next_deadline(&servers), None);
+    assert_eq!(decision.next_deadline(&servers, now), None);
 }
 
 #[test]
 fn a_master_that_comes_back_is_active_again_after_the_hold_down_and_not_before() {
     let now = Instant::now();
-    let mut decision = Decision::new(AUTO, SETTLE, BACKUP, false);
-    let servers = standings([Health::Up, Health::Up], now);
-    assert_eq!(decision.next_deadline(&servers), Some(now + HOLD_DOWN));
+    let mut decision = decision(true, BACKUP, now);
+    let servers = [standing(Health::Up, now), standing(Health::Up, now)];
+    assert_eq!(decision.next_deadline(&servers, now), Some(now + HOLD_DOWN));
     assert_eq!(decision.decide(&servers, now + HOLD_DOWN - Duration::from_millis(1)), None);
-    let flip = Flip { from: BACKUP, to: MASTER, cause: Cause::Failback };
+    let flip = Flip { scope: Scope::Both, from: BACKUP, to: MASTER, cause: Cause::Failback };
     assert_eq!(decision.decide(&servers, now + HOLD_DOWN), Some(flip));
 }
 
 #[test]
-fn an_operators_choice_is_refused_if_the_server_is_not_known_to_serve() {
-    let now = Instant::now();
-    let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
-    for (health, refusal) in [(Health::Down, Refusal::Down), (Health::Unknown, Refusal::Unknown)] {
-        let servers = standings([Health::Up, health], now);
-        assert_eq!(decision.choose(Some(BACKUP), &servers, now), Err(refusal));
-        assert_eq!((decision.active(), decision.is_held()), (MASTER, false));
+fn failback_goes_to_the_best_server_that_is_due_and_not_to_the_one_that_was_due_first() {
+    let now = Instant::now() + HOUR;
+    let servers = [10, 20, 30].map(|ago| standing(Health::Up, now - HOLD_DOWN * ago));
+    let mut decision = decision(true, Rank(2), now);
+    assert_eq!(decision.decide(&servers, now).map(|flip| flip.to), Some(MASTER));
+}
+
+#[test]
+fn a_server_is_taken_for_a_silent_one_only_after_it_gave_a_sign_of_life_since() {
+    let now = Instant::now() + HOUR;
+    let master = standing(Health::Down, now);
+    let backup = |sign| Standing { last_sign: Some(sign), ..standing(Health::Up, now - HOLD_DOWN) };
+    for (sign, taken) in [(now - Duration::from_millis(1), false), (now, false), (now + Duration::from_nanos(1), true)]
+    {
+        let flip = decision(false, MASTER, now).decide(&[master, backup(sign)], now);
+        assert_eq!(flip, taken.then(|| failover(MASTER, BACKUP)));
     }
-}
-
-#[test]
-fn an_operators_choice_holds_against_failback_until_it_is_handed_back() {
-    let now = Instant::now();
-    let mut decision = Decision::new(AUTO, SETTLE, MASTER, false);
-    let servers = standings([Health::Up, Health::Up], now);
-    let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Operator };
-    assert_eq!(decision.choose(Some(BACKUP), &servers, now), Ok(Some(flip)));
-    assert_eq!(decision.decide(&servers, now + HOLD_DOWN * 2), None);
-    let back = Flip { from: BACKUP, to: MASTER, cause: Cause::Failback };
-    assert_eq!(decision.choose(None, &servers, now + HOLD_DOWN * 2), Ok(Some(back)));
-}
-
-#[test]
-fn an_operators_choice_does_not_hold_a_dead_server() {
-    let now = Instant::now();
-    let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
-    decision.choose(Some(BACKUP), &standings([Health::Up, Health::Up], now), now).unwrap();
-    let flip = Flip { from: BACKUP, to: MASTER, cause: Cause::Failover };
-    assert_eq!(decision.decide(&standings([Health::Up, Health::Down], now), now), Some(flip));
-}
-
-/// Master down since `now`, backup up since long before, last heard as given.
-fn silent_master(now: Instant, last_answer: Instant) -> [Standing; 2] {
-    let backup = Standing { last_answer: Some(last_answer), ..standing(Health::Up, now - HOLD_DOWN) };
-    [standing(Health::Down, now), backup]
-}
-
-#[test]
-fn a_server_is_taken_for_a_silent_one_only_after_it_has_answered_since_the_silence_began() {
-    let now = Instant::now();
-    let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
-    assert_eq!(decision.decide(&silent_master(now, now - Duration::from_millis(1)), now), None);
-    let flip = Flip { from: MASTER, to: BACKUP, cause: Cause::Failover };
-    assert_eq!(decision.decide(&silent_master(now, now), now), Some(flip));
-}
-
-#[test]
-fn a_server_is_taken_at_once_for_one_that_is_proved_dead() {
-    let now = Instant::now();
-    let mut servers = silent_master(now, now - Duration::from_millis(19));
-    servers[0].certain = true;
-    let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
-    assert_eq!(decision.decide(&servers, now), Some(Flip { from: MASTER, to: BACKUP, cause: Cause::Failover }));
+    let stale = backup(now - Duration::from_millis(90));
+    let flip = decision(false, MASTER, now).decide(&[crashed(now), stale], now);
+    assert_eq!(flip, Some(failover(MASTER, BACKUP)), "a proof of its own needs no comparison");
 }
 
 #[test]
 fn after_a_fault_of_all_servers_the_active_one_gets_time_to_come_back() {
     let now = Instant::now();
     let back = now + Duration::from_secs(1);
-    let servers = [standing(Health::Down, now), standing(Health::Up, back)];
-    let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
-    assert_eq!(decision.decide(&servers, back), None);
-    assert_eq!(decision.next_deadline(&servers), Some(back + SETTLE));
-    assert!(decision.decide(&servers, back + SETTLE).is_some());
+    for master in [standing(Health::Down, now), crashed(now)] {
+        let servers = [master, standing(Health::Up, back)];
+        let mut decision = decision(false, MASTER, now);
+        assert_eq!(decision.decide(&servers, back), None);
+        assert_eq!(decision.next_deadline(&servers, back), Some(back + SETTLE));
+        assert!(decision.decide(&servers, back + SETTLE).is_some());
+    }
 }
 
 #[test]
-fn a_server_without_a_way_is_neither_taken_nor_chosen() {
+fn a_server_without_a_way_is_not_taken() {
     let now = Instant::now();
-    let mut servers = standings([Health::Down, Health::Up], now);
+    let mut servers = [crashed(now), standing(Health::Up, now), standing(Health::Up, now)];
     servers[1].reachable = false;
-    let mut decision = Decision::new(Failback::Manual, SETTLE, MASTER, false);
+    assert_eq!(decision(false, MASTER, now).decide(&servers, now), Some(failover(MASTER, Rank(2))));
+    servers[2].reachable = false;
+    let mut decision = decision(false, MASTER, now);
     assert_eq!(decision.decide(&servers, now), None);
     assert!(decision.is_outage(&servers));
-    assert_eq!(decision.choose(Some(BACKUP), &servers, now), Err(Refusal::NoWay));
 }
 
 #[test]
-fn failback_goes_to_the_best_server_that_is_due_and_not_to_the_one_that_was_due_first() {
-    let now = Instant::now();
-    let servers = [10, 20, 30].map(|ago| standing(Health::Up, now - HOLD_DOWN * ago));
-    let mut decision = Decision::new(AUTO, SETTLE, Rank(2), false);
-    assert_eq!(decision.decide(&servers, now), Some(Flip { from: Rank(2), to: MASTER, cause: Cause::Failback }));
+fn a_server_that_flaps_is_taken_last_and_not_returned_to_until_its_penalty_has_decayed() {
+    let now = Instant::now() + HOUR;
+    let mut decision = decision(true, Rank(2), now);
+    for _ in 0..3 {
+        decision.went_down(MASTER, now);
+    }
+    let until = decision.suppressed_until(MASTER, now).expect("the third fall suppresses");
+    assert!(until > now + Duration::from_secs(900), "{:?}", until - now);
+    let up = standing(Health::Up, now - HOLD_DOWN * 2);
+    let flip = decision.clone().decide(&[up, up, crashed(now)], now);
+    assert_eq!(flip, Some(failover(Rank(2), BACKUP)), "the master is before it, and flaps");
+    let dead = crashed(now - HOLD_DOWN * 2);
+    let flip = decision.clone().decide(&[up, dead, crashed(now)], now);
+    assert_eq!(flip, Some(failover(Rank(2), MASTER)), "better than none");
+
+    let servers = [up, dead, up];
+    assert_eq!(decision.decide(&servers, now), None, "no failback");
+    assert_eq!(decision.next_deadline(&servers, now), Some(until));
+    assert_eq!(
+        decision.decide(&servers, until + Duration::from_millis(1)).map(|flip| flip.cause),
+        Some(Cause::Failback)
+    );
 }
 
 #[test]
-fn a_choice_ends_with_the_server_that_was_chosen() {
-    let now = Instant::now();
-    let mut decision = Decision::new(AUTO, SETTLE, MASTER, true);
-    assert!(decision.decide(&standings([Health::Down, Health::Up], now), now).is_some());
-    assert!(!decision.is_held());
-    let back = Flip { from: BACKUP, to: MASTER, cause: Cause::Failback };
-    let later = now + HOLD_DOWN;
-    assert_eq!(decision.decide(&standings([Health::Up, Health::Up], now), later), Some(back));
+fn a_service_whose_failovers_of_the_hour_are_used_up_keeps_its_dead_server_until_the_next() {
+    let start = Instant::now();
+    let mut decision = decision(false, MASTER, start);
+    let servers = |dead: Rank| {
+        let mut servers = [standing(Health::Up, start); 3];
+        servers[dead.0] = crashed(start);
+        servers
+    };
+    for _ in 0..4 {
+        let servers = servers(decision.active());
+        assert!(!decision.is_kept(&servers, start));
+        assert!(decision.decide(&servers, start).is_some());
+    }
+    let active = decision.active();
+    let servers = servers(active);
+    assert_eq!(decision.decide(&servers, start), None);
+    assert!(decision.is_kept(&servers, start) && !decision.is_outage(&servers));
+    let next = decision.next_deadline(&servers, start).expect("one is allowed again");
+    assert!((899..=901).contains(&(next - start).as_secs()), "{:?}", next - start);
+    assert_eq!(decision.decide(&servers, next - Duration::from_secs(1)), None);
+    assert!(decision.decide(&servers, next).is_some());
+}
+
+#[test]
+fn planned_flips_cost_nothing_of_the_budget() {
+    let start = Instant::now();
+    let mut decision = decision(true, MASTER, start);
+    let up = standing(Health::Up, start);
+    let mut now = start;
+    for _ in 0..20 {
+        now += HOLD_DOWN;
+        let refuses = [standing(Health::Maintenance, now), up, up];
+        assert_eq!(decision.decide(&refuses, now).map(|flip| flip.cause), Some(Cause::Maintenance));
+        now += HOLD_DOWN * 10;
+        assert_eq!(decision.decide(&[up, up, up], now).map(|flip| flip.cause), Some(Cause::Drained));
+        assert_eq!(decision.decide(&[up, up, up], now).map(|flip| flip.cause), Some(Cause::Failback));
+    }
+    assert!(decision.decide(&[crashed(now), up, up], now).is_some());
+}
+
+#[test]
+fn only_a_planned_flip_gives_grace() {
+    let time = Duration::from_millis(500);
+    for cause in [Cause::Operator, Cause::Failback, Cause::Maintenance, Cause::Drained] {
+        assert_eq!(grace(cause, time), Some(time), "{cause}");
+        assert_eq!(grace(cause, Duration::ZERO), None, "{cause}");
+    }
+    assert_eq!(grace(Cause::Failover, time), None);
 }
 
 fn any_health() -> impl Strategy<Value = Health> {
-    prop_oneof![Just(Health::Unknown), Just(Health::Up), Just(Health::Down)]
+    prop::sample::select(vec![Health::Unknown, Health::Up, Health::Up, Health::Maintenance, Health::Down])
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    let scope = prop::sample::select(vec![Scope::Both, Scope::Signalling, Scope::Media]);
+    (prop::option::of(0..3usize), scope).prop_map(|(to, scope)| Order { to: to.map(Rank), scope, force: false })
 }
 
 proptest! {
     #[test]
-    fn no_flip_ever_goes_to_a_server_that_is_not_up(
-        steps in proptest::collection::vec((proptest::collection::vec(any_health(), 4), 0..6usize, 0..90u64), 1..60),
+    fn nothing_but_force_ever_goes_to_a_server_that_is_not_up(
+        steps in prop::collection::vec(
+            (prop::collection::vec((any_health(), any::<bool>()), 3), prop::option::weighted(0.3, any_order()), 0..90u64),
+            1..60,
+        ),
         auto in any::<bool>(),
     ) {
         let mut now = Instant::now();
-        let mut decision = Decision::new(if auto { AUTO } else { Failback::Manual }, SETTLE, MASTER, false);
-        for (health, choice, seconds) in steps {
-            let servers: Vec<_> = health.into_iter().map(|health| standing(health, now)).collect();
+        let mut decision = decision(auto, MASTER, now);
+        for (health, order, seconds) in steps {
+            let standing = |(health, certain)| Standing { certain, ..standing(health, now) };
+            let servers: Vec<_> = health.into_iter().map(standing).collect();
             now += Duration::from_secs(seconds);
-            let before = decision.active();
-            let flip = match choice {
-                0..4 => decision.choose(Some(Rank(choice)), &servers, now).unwrap_or(None),
-                4 => decision.choose(None, &servers, now).unwrap(),
-                _ => decision.decide(&servers, now),
+            let before = (decision.active(), decision.media());
+            let flip = match order {
+                Some(order) => decision.obey(&order, &servers, now).unwrap_or(None),
+                None => decision.decide(&servers, now),
             };
             match flip {
                 Some(flip) => prop_assert_eq!(servers[flip.to.0].health, Health::Up),
-                None => prop_assert_eq!(decision.active(), before),
+                None => prop_assert_eq!((decision.active(), decision.media()), before),
             }
         }
     }

@@ -1,22 +1,30 @@
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::detector::Health;
+use crate::{event::FlipRecord, evidence::Fault};
+
+mod lab;
+mod orders;
+mod random;
+
+use self::lab::{Host, Lab};
 
 const GRACE: Duration = Duration::from_millis(500);
 const HOLD_DOWN: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 const SERVICE: ServiceId = ServiceId(0);
 const MASTER: ServerId = ServerId(0);
 const CLOUD: ServerId = ServerId(1);
-const ANSWER: Evidence = Evidence::Answer { status: 200, rtt: Duration::from_micros(150) };
+const MANUAL: &str = "failback = 'manual'";
+const AUTO: &str = "failback = 'auto', hold_down_s = 60";
+/// Fifty calls.
+const BUSY: Option<Duration> = Some(Duration::from_micros(400));
 
-fn config(failback: &str) -> Config {
+fn config(policy: &str, preset: &str) -> Config {
     let text = format!(
         "gateway = {{ front = 'eth0', back = 'eth1' }}
-         policy = {{ {failback}, switch_grace_ms = {} }}
-         probe = {{ fall = 3, rise = 2 }}
+         policy = {{ {policy}, switch_grace_ms = {} }}
+         probe = {{ preset = '{preset}' }}
          service = [
            {{ name = 'pbx', vip = '192.0.2.10', sip_ports = [5060], rtp_ports = '10000-19999', server = [
              {{ name = 'master', address = '10.0.0.2' }}, {{ name = 'cloud', address = '10.8.0.2' }} ] }},
@@ -27,235 +35,284 @@ fn config(failback: &str) -> Config {
     Config::parse("test", &text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// An engine in which everybody is up.
-fn engine(failback: &str, now: Instant) -> Engine {
-    let (mut engine, _) = Engine::new(&config(failback), &[Steering::default(), Steering::default()], now);
-    for server in (0..4).map(ServerId) {
-        engine.observe(server, ANSWER, now);
-    }
-    engine
+fn lab(policy: &str) -> Lab {
+    Lab::calm(&config(policy, "lan"))
 }
 
-fn steering(active: ServerId, draining: Option<ServerId>) -> Steering {
-    Steering { draining, ..Steering::to(active) }
-}
-
-fn steered(outputs: &[Output]) -> Vec<(ServiceId, Steering)> {
-    let steers = outputs.iter().filter_map(|output| match output {
+fn steered<'a>(outputs: impl IntoIterator<Item = &'a (Instant, Output)>) -> Vec<(ServiceId, Steering)> {
+    let steers = outputs.into_iter().filter_map(|(_, output)| match output {
         Output::Steer(service, steering, _) => Some((*service, *steering)),
-        Output::Tell(_) => None,
+        _ => None,
     });
     steers.collect()
 }
 
-fn wish(server: Option<ServerId>) -> Wish {
-    Wish { service: SERVICE, server, reason: Some("test".to_owned()) }
+fn flips(lab: &Lab) -> Vec<&FlipRecord> {
+    let flips = lab.outputs.iter().filter_map(|(_, output)| match output {
+        Output::Steer(_, _, Happening::Flip(flip)) => Some(flip),
+        _ => None,
+    });
+    flips.collect()
+}
+
+fn told(lab: &Lab, is_it: impl Fn(&Happening) -> bool) -> usize {
+    lab.outputs.iter().filter(|(_, output)| matches!(output, Output::Tell(told) if is_it(told))).count()
+}
+
+/// From the fault to the flip, for each of many moments at which the fault may come. Returns the longest.
+fn longest(preset: &str, calls: Option<Duration>, host: Host, most: Duration) -> Duration {
+    let calm = |calls| {
+        let mut lab = Lab::new(&config(MANUAL, preset));
+        lab.calls[MASTER.0] = calls;
+        lab.run(10 * SECOND);
+        lab
+    };
+    let mut longest = Duration::ZERO;
+    for step in 0..20 {
+        let mut lab = calm(calls);
+        lab.forget();
+        lab.run(Duration::from_micros(5_300) * step);
+        lab.host(MASTER, host);
+        let Some((time, steering)) = lab.until_steered(most * 2) else { panic!("{preset}: {host:?} is not seen") };
+        assert_eq!(steering, Steering::to(CLOUD), "{preset}: {host:?}");
+        longest = longest.max(time);
+    }
+    longest
+}
+
+#[test]
+fn every_preset_flips_within_the_time_that_its_settings_promise() {
+    for preset in ["lan", "wan", "cautious"] {
+        let probe = config(MANUAL, preset).services[0].servers[0].probe;
+        let margin = Duration::from_millis(1);
+        let burst = probe.confirm_gap * (probe.confirm - 1) + probe.timeout_min;
+        let crash = probe.interval;
+        let silence = probe.interval + probe.timeout_min + burst;
+        let hush = probe.quiet + burst;
+        let hang = probe.interval + probe.hang;
+        for (calls, host, promised) in [
+            (None, Host::Crashed, crash),
+            (BUSY, Host::Crashed, crash),
+            (None, Host::Silent, silence),
+            (BUSY, Host::Silent, hush),
+            (None, Host::Hung, hang),
+            (BUSY, Host::Hung, hang),
+        ] {
+            let time = longest(preset, calls, host, promised + margin);
+            assert!(time <= promised + margin, "{preset}, {host:?}, calls {calls:?}: {time:?} of {promised:?}");
+        }
+    }
 }
 
 #[test]
 fn a_refusal_flips_the_service_at_once_fences_the_dead_server_and_leaves_other_services_alone() {
-    let now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    let outputs = engine.observe(MASTER, Evidence::Refused, now);
-    assert_eq!(steered(&outputs), [(SERVICE, steering(CLOUD, None))]);
+    let mut lab = lab(MANUAL);
+    let outputs = lab.engine.refused(MASTER, lab.now);
     assert!(
-        matches!(&outputs[0], Output::Steer(_, _, Happening::Flip(flip))
-        if flip.cause == Cause::Failover && flip.evidence == Some(Evidence::Refused)),
+        matches!(&outputs[0], Output::Steer(SERVICE, steering, Happening::Flip(flip))
+        if *steering == Steering::to(CLOUD) && flip.cause == Cause::Failover && flip.evidence == Some(Evidence::Refused)),
         "{outputs:?}"
     );
-    assert_eq!(engine.steering(ServiceId(1)), steering(ServerId(2), None));
+    assert_eq!(lab.engine.steering(ServiceId(1)), Steering::to(ServerId(2)));
+    lab.note(outputs);
+    lab.host(MASTER, Host::Crashed);
+    lab.run(10 * SECOND);
+    assert_eq!(steered(&lab.outputs).len(), 1);
 }
 
 #[test]
-fn silence_flips_at_the_last_of_fall_misses() {
-    let now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    for _ in 0..2 {
-        assert_eq!(engine.observe(MASTER, Evidence::Missed, now), []);
-        assert_eq!(engine.observe(CLOUD, ANSWER, now), []);
+fn the_record_of_a_flip_says_what_was_wrong_and_lists_all_that_led_to_it_in_order() {
+    let mut lab = lab(MANUAL);
+    lab.host(MASTER, Host::Silent);
+    lab.run(SECOND);
+    let flips = flips(&lab);
+    let [flip] = flips[..] else { panic!("{flips:?}") };
+    assert_eq!((flip.fault, flip.scope, flip.from.as_str()), (Some(Fault::Unreachable), Scope::Both, "master"));
+    let count = |is_it: fn(&Evidence) -> bool| flip.trail.iter().filter(|witness| is_it(&witness.evidence)).count();
+    assert!(matches!(flip.trail[0].evidence, Evidence::Answer { .. }), "it begins with the last answer");
+    assert_eq!(count(|evidence| *evidence == Evidence::Missed), 5, "the first, and those of four pairs");
+    assert_eq!(count(|evidence| *evidence == Evidence::EchoMissed), 4);
+    assert!(matches!(flip.trail.last().unwrap().evidence, Evidence::Unreachable { probes: 4, .. }));
+    assert!(flip.trail.is_sorted_by_key(|witness| witness.monotonic_us));
+    assert_eq!(flip.decided_us, flip.trail.last().unwrap().monotonic_us);
+    assert!(flip.decided_us > 1_000_000_000, "on the clock of the kernel's stamps");
+}
+
+#[test]
+fn the_trail_of_a_long_silence_keeps_its_beginning_and_its_end() {
+    let mut lab = Lab::calm(&config(MANUAL, "cautious"));
+    lab.host(MASTER, Host::Hung);
+    lab.run(10 * SECOND);
+    let flip = flips(&lab)[0];
+    assert!(flip.trail.len() <= 64);
+    assert!(matches!(flip.trail[0].evidence, Evidence::Answer { .. }));
+    assert!(matches!(flip.trail.last().unwrap().evidence, Evidence::Hung { host_answers: true, .. }));
+}
+
+#[test]
+fn the_standby_is_asked_at_once_when_the_active_server_is_doubted() {
+    for (active, standby) in [(MASTER, CLOUD), (CLOUD, MASTER)] {
+        let mut lab = lab(MANUAL);
+        if active == CLOUD {
+            lab.engine.wish(&orders::wish(Some(CLOUD)), lab.now).unwrap();
+        }
+        lab.run(SECOND);
+        lab.forget();
+        lab.host(active, Host::Silent);
+        lab.run(Duration::from_millis(40));
+        let doubted = lab.asked.iter().find(|(_, server, kind)| *server == active && *kind == ProbeKind::Echo);
+        let (doubted, ..) = doubted.expect("it is doubted");
+        for kind in [ProbeKind::Options, ProbeKind::Echo] {
+            assert!(lab.asked.contains(&(*doubted, standby, kind)), "{kind:?} of {standby:?}: {:?}", lab.asked);
+        }
     }
-    assert_eq!(steered(&engine.observe(MASTER, Evidence::Missed, now)), [(SERVICE, steering(CLOUD, None))]);
 }
 
 #[test]
-fn a_planned_switch_lets_the_old_server_end_what_it_began_and_then_fences_it() {
-    let now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    let outputs = engine.wish(&wish(Some(CLOUD)), now).unwrap();
-    assert_eq!(steered(&outputs), [(SERVICE, Steering { held: true, ..steering(CLOUD, Some(MASTER)) })]);
-    assert_eq!(engine.next_deadline(), Some(now + GRACE));
-    assert_eq!(engine.tick(now + GRACE - Duration::from_millis(1)), []);
-    let fenced = Steering { held: true, ..steering(CLOUD, None) };
-    assert_eq!(steered(&engine.tick(now + GRACE)), [(SERVICE, fenced)]);
-    assert_eq!(engine.next_deadline(), None);
+fn a_hung_media_relay_is_given_patience_and_a_working_one_no_flip_at_all() {
+    let mut lab = lab(MANUAL);
+    lab.hosts[MASTER.0] = Host::Hung;
+    lab.calls[MASTER.0] = BUSY;
+    lab.run(Duration::from_millis(1900));
+    assert_eq!(steered(&lab.outputs), [], "it sends to clients");
+    lab.run(Duration::from_millis(200));
+    assert_eq!(steered(&lab.outputs), [(SERVICE, Steering::to(CLOUD))]);
 }
 
 #[test]
-fn a_crash_during_the_grace_of_a_switch_goes_back_and_leaves_nobody_draining() {
-    let now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    engine.wish(&wish(Some(CLOUD)), now).unwrap();
-    let outputs = engine.observe(CLOUD, Evidence::Refused, now);
-    assert_eq!(steered(&outputs), [(SERVICE, steering(MASTER, None))]);
+fn three_503_move_signalling_and_leave_media_until_its_server_is_quiet() {
+    let mut lab = lab(MANUAL);
+    lab.hosts[MASTER.0] = Host::Says(503);
+    lab.calls[MASTER.0] = BUSY;
+    let (time, steering) = lab.until_steered(SECOND).expect("it refuses service");
+    assert!(time <= Duration::from_millis(81), "{time:?}");
+    let parted = Steering { media: Some(MASTER), ..Steering::to(CLOUD) };
+    assert_eq!(steering, parted);
+    lab.run(300 * SECOND);
+    assert_eq!(lab.engine.steering(SERVICE), parted);
+    lab.calls[MASTER.0] = None;
+    let (time, steering) = lab.until_steered(20 * SECOND).expect("the calls have ended");
+    assert!((10 * SECOND..11 * SECOND).contains(&time), "{time:?}");
+    assert_eq!(steering.media, Some(CLOUD));
+    let causes: Vec<_> = flips(&lab).into_iter().map(|flip| (flip.cause, flip.scope, flip.fault)).collect();
+    let maintenance = (Cause::Maintenance, Scope::Signalling, Some(Fault::Maintenance));
+    assert_eq!(causes, [maintenance, (Cause::Drained, Scope::Media, None)]);
+}
+
+#[test]
+fn media_of_endless_calls_leaves_a_server_in_maintenance_at_the_deadline() {
+    let mut lab = lab("failback = 'manual', drain_s = 30");
+    lab.hosts[MASTER.0] = Host::Says(503);
+    lab.calls[MASTER.0] = BUSY;
+    lab.run(29 * SECOND);
+    assert_eq!(lab.engine.steering(SERVICE).media, Some(MASTER));
+    lab.run(2 * SECOND);
+    assert_eq!(lab.engine.steering(SERVICE).media, Some(CLOUD));
 }
 
 #[test]
 fn when_nobody_is_up_nothing_changes_and_the_outage_is_told_once() {
-    let now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    engine.observe(CLOUD, Evidence::Refused, now);
-    let outputs = engine.observe(MASTER, Evidence::Refused, now);
-    assert_eq!(steered(&outputs), []);
-    let began = Output::Tell(Happening::OutageBegan { service: "pbx".to_owned() });
-    assert_eq!(outputs.iter().filter(|output| **output == began).count(), 1);
-    assert_eq!(engine.observe(MASTER, Evidence::Refused, now), []);
-    assert_eq!(engine.steering(SERVICE), steering(MASTER, None));
+    let mut lab = lab(MANUAL);
+    lab.host(CLOUD, Host::Crashed);
+    lab.run(SECOND);
+    lab.host(MASTER, Host::Crashed);
+    lab.run(10 * SECOND);
+    assert_eq!(steered(&lab.outputs), []);
+    assert_eq!(told(&lab, |told| matches!(told, Happening::OutageBegan { service } if service == "pbx")), 1);
+    assert_eq!(lab.engine.steering(SERVICE), Steering::to(MASTER));
 
-    engine.observe(CLOUD, ANSWER, now);
-    let outputs = engine.observe(CLOUD, ANSWER, now);
-    assert_eq!(steered(&outputs), [(SERVICE, steering(CLOUD, None))]);
-    assert!(outputs.contains(&Output::Tell(Happening::OutageEnded { service: "pbx".to_owned() })), "{outputs:?}");
-}
-
-#[test]
-fn an_adopted_server_stays_active_until_something_is_heard() {
-    let now = Instant::now();
-    let (mut engine, words) =
-        Engine::new(&config("failback = 'manual'"), &[steering(CLOUD, None), Steering::default()], now);
-    assert_eq!(words, [(SERVICE, steering(CLOUD, None)), (ServiceId(1), steering(ServerId(2), None))]);
-    assert_eq!(engine.services()[0].cause, Cause::Adopted);
-    assert_eq!(steered(&engine.observe(MASTER, ANSWER, now)), []);
-    assert_eq!(steered(&engine.tick(now + HOLD_DOWN)), []);
-}
-
-#[test]
-fn an_operators_choice_is_remembered_in_the_word_and_survives_the_controller() {
-    let now = Instant::now();
-    let mut first = engine("failback = 'auto', hold_down_s = 60", now);
-    let held = Steering { held: true, ..steering(MASTER, None) };
-    assert_eq!(steered(&first.wish(&wish(Some(MASTER)), now).unwrap()), [(SERVICE, held)], "it was active already");
-    assert_eq!(steered(&first.wish(&wish(None), now).unwrap()), [(SERVICE, steering(MASTER, None))]);
-
-    let found = Steering { held: true, ..steering(CLOUD, None) };
-    let config = config("failback = 'auto', hold_down_s = 60");
-    let (mut second, words) = Engine::new(&config, &[found, Steering::default()], now);
-    assert_eq!(words[0], (SERVICE, found));
-    second.observe(MASTER, ANSWER, now);
-    assert_eq!(steered(&second.tick(now + HOLD_DOWN * 2)), []);
-}
-
-#[test]
-fn automatic_failback_is_a_planned_switch_after_the_hold_down() {
-    let mut now = Instant::now();
-    let mut engine = engine("failback = 'auto', hold_down_s = 60", now);
-    engine.observe(MASTER, Evidence::Refused, now);
-    engine.observe(MASTER, ANSWER, now);
-    engine.observe(MASTER, ANSWER, now);
-    assert_eq!(engine.next_deadline(), Some(now + HOLD_DOWN));
-    now += HOLD_DOWN;
-    assert_eq!(steered(&engine.tick(now)), [(SERVICE, steering(MASTER, Some(CLOUD)))]);
-}
-
-#[test]
-fn a_wish_for_a_dead_server_is_refused_and_changes_nothing() {
-    let now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    engine.observe(CLOUD, Evidence::Refused, now);
-    assert_eq!(engine.may(&wish(Some(CLOUD))), Err(Refusal::Down));
-    assert_eq!(engine.wish(&wish(Some(CLOUD)), now), Err(Refusal::Down));
-    assert_eq!(engine.steering(SERVICE), steering(MASTER, None));
-    assert!(!engine.services()[0].is_held());
+    lab.host(CLOUD, Host::Well);
+    lab.run(2 * SECOND);
+    assert_eq!(steered(&lab.outputs), [(SERVICE, Steering::to(CLOUD))]);
+    assert_eq!(told(&lab, |told| matches!(told, Happening::OutageEnded { .. })), 1);
 }
 
 #[test]
 fn silence_of_all_servers_at_once_moves_nothing_and_neither_does_their_return() {
-    let mut now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    for _ in 0..3 {
-        now += Duration::from_millis(20);
+    for first in [MASTER, CLOUD] {
+        let mut lab = lab(MANUAL);
         for server in [MASTER, CLOUD] {
-            assert_eq!(steered(&engine.observe(server, Evidence::Missed, now)), []);
+            lab.host(server, Host::Silent);
         }
+        lab.run(2 * SECOND);
+        assert!(lab.engine.services()[0].outage);
+        lab.host(first, Host::Well);
+        lab.run(Duration::from_millis(300));
+        for server in [MASTER, CLOUD] {
+            lab.host(server, Host::Well);
+        }
+        lab.run(HOLD_DOWN);
+        assert_eq!(steered(&lab.outputs), [], "{first:?} came back first");
     }
-    assert!(engine.services()[0].outage);
-    for server in [CLOUD, CLOUD, MASTER, MASTER] {
-        now += Duration::from_millis(20);
-        assert_eq!(steered(&engine.observe(server, ANSWER, now)), []);
-    }
-    assert_eq!(steered(&engine.tick(now + HOLD_DOWN)), []);
 }
 
 #[test]
 fn a_flap_of_the_gateways_own_link_does_not_move_the_service() {
-    let mut now = Instant::now();
-    let mut engine = engine("failback = 'manual'", now);
-    assert_eq!(steered(&engine.observe_all(&[MASTER, CLOUD], Evidence::NoCarrier, now)), []);
-    now += Duration::from_secs(2);
-    for server in [CLOUD, CLOUD, MASTER, MASTER] {
-        now += Duration::from_millis(20);
-        assert_eq!(steered(&engine.observe(server, ANSWER, now)), []);
+    let mut lab = lab(MANUAL);
+    for server in [MASTER, CLOUD] {
+        lab.host(server, Host::Silent);
     }
-    assert_eq!(steered(&engine.tick(now + HOLD_DOWN)), []);
-    assert_eq!(engine.steering(SERVICE), steering(MASTER, None));
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Observe(usize, Evidence),
-    Wish(Option<usize>),
-    Wait(u64),
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    let evidence = prop_oneof![
-        4 => Just(ANSWER),
-        3 => Just(Evidence::Missed),
-        1 => Just(Evidence::Busy),
-        1 => Just(Evidence::Refused),
-        1 => Just(Evidence::NoCarrier),
-        1 => Just(Evidence::NoService { status: 503 }),
-        1 => Just(Evidence::Late { rtt: Duration::from_millis(40) }),
-    ];
-    prop_oneof![
-        8 => (0..2usize, evidence).prop_map(|(server, evidence)| Step::Observe(server, evidence)),
-        1 => proptest::option::of(0..2usize).prop_map(Step::Wish),
-        2 => (1..40_000u64).prop_map(Step::Wait),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-    #[test]
-    fn the_active_server_is_never_known_dead_while_another_is_up(
-        steps in proptest::collection::vec(any_step(), 1..200), auto in any::<bool>(),
-    ) {
-        let mut now = Instant::now();
-        let mut engine = engine(if auto { "failback = 'auto'" } else { "failback = 'manual'" }, now);
-        for step in steps {
-            let outputs = match step {
-                Step::Observe(server, evidence) => engine.observe(ServerId(server), evidence, now),
-                Step::Wish(server) => engine.wish(&wish(server.map(ServerId)), now).unwrap_or_default(),
-                Step::Wait(ms) => {
-                    now += Duration::from_millis(ms);
-                    engine.tick(now)
-                }
-            };
-            let word = engine.steering(SERVICE);
-            if let Some((_, last)) = steered(&outputs).last() {
-                prop_assert_eq!(*last, word, "the word in the kernel is the engine's");
-            }
-            let health = |server: ServerId| engine.servers()[server.0].detector.health();
-            let active = word.signalling.unwrap();
-            let other = ServerId(1 - active.0);
-            // Unless it has to show first that the fault is not everybody's.
-            let must_answer = engine.servers()[other.0].detector.last_answer()
-                < engine.servers()[active.0].detector.failing_since();
-            let waits = must_answer || engine.next_deadline().is_some_and(|due| due > now);
-            prop_assert!(health(active) != Health::Down || health(other) != Health::Up || waits);
-            prop_assert_ne!(word.draining, Some(active));
-            let nobody = health(active) == Health::Down && health(other) != Health::Up;
-            prop_assert_eq!(engine.services()[0].outage, nobody);
-            prop_assert!(engine.next_deadline().is_none_or(|due| due > now), "nothing that is due is left undone");
-        }
+    let outputs = lab.engine.no_carrier(&[MASTER, CLOUD], lab.now);
+    lab.note(outputs);
+    lab.run(2 * SECOND);
+    for server in [MASTER, CLOUD] {
+        lab.host(server, Host::Well);
     }
+    lab.run(HOLD_DOWN);
+    assert_eq!(steered(&lab.outputs), []);
+    assert_eq!(told(&lab, |told| matches!(told, Happening::OutageBegan { .. })), 1);
+}
+
+#[test]
+fn a_lost_link_of_one_server_flips_at_once() {
+    let mut lab = lab(MANUAL);
+    let outputs = lab.engine.no_carrier(&[MASTER], lab.now);
+    assert!(
+        matches!(outputs[0], Output::Steer(SERVICE, steering, _) if steering == Steering::to(CLOUD)),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn automatic_failback_is_a_planned_switch_after_the_hold_down() {
+    let mut lab = lab(AUTO);
+    lab.host(MASTER, Host::Crashed);
+    lab.run(SECOND);
+    lab.host(MASTER, Host::Well);
+    lab.forget();
+    let (time, steering) = lab.until_steered(HOLD_DOWN * 2).expect("it is the master");
+    assert!(time >= HOLD_DOWN && time < HOLD_DOWN + SECOND, "{time:?}");
+    assert_eq!(steering, Steering { draining: Some(CLOUD), ..Steering::to(MASTER) });
+}
+
+#[test]
+fn a_server_that_falls_three_times_is_told_to_be_suppressed_and_not_returned_to() {
+    let mut lab = lab(AUTO);
+    for _ in 0..3 {
+        lab.host(MASTER, Host::Crashed);
+        lab.run(SECOND);
+        lab.host(MASTER, Host::Well);
+        lab.run(HOLD_DOWN + SECOND);
+    }
+    assert_eq!(told(&lab, |told| matches!(told, Happening::Suppressed { server, .. } if server == "master")), 1);
+    assert_eq!(lab.engine.steering(SERVICE), Steering::to(CLOUD));
+    assert!(lab.engine.suppressed_until(MASTER, lab.now).is_some());
+    lab.run(HOLD_DOWN * 40);
+    assert_eq!(lab.engine.steering(SERVICE), Steering::to(MASTER), "all is forgiven");
+}
+
+#[test]
+fn a_dead_server_that_is_kept_for_want_of_budget_is_told_once_and_left_when_there_is_one_again() {
+    let mut lab = lab("failback = 'manual', failovers_per_hour = 2");
+    for (dead, well) in [(MASTER, CLOUD), (CLOUD, MASTER), (MASTER, CLOUD)] {
+        lab.host(well, Host::Well);
+        lab.run(2 * SECOND);
+        lab.host(dead, Host::Crashed);
+        lab.run(2 * SECOND);
+    }
+    assert_eq!(steered(&lab.outputs).len(), 2);
+    lab.run(600 * SECOND);
+    assert_eq!(told(&lab, |told| matches!(told, Happening::Kept { server, held: false, .. } if server == "master")), 1);
+    lab.run(1300 * SECOND);
+    assert_eq!(lab.engine.steering(SERVICE), Steering::to(CLOUD));
 }

@@ -1,11 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Piece, Receipt, Throughput, Unanswered};
-use crate::{
-    decision::Cause,
-    detector::Evidence,
-    event::{Fault, Scope},
-};
+use crate::{decision::Cause, decision::Scope, evidence::Evidence, evidence::Fault};
 
 /// A crash of the master under 50 streams. Its wall-clock time is that many minutes after the epoch.
 pub(crate) fn crash(number: u64) -> Receipt {

@@ -1,7 +1,7 @@
 //! The time line of a receipt, for people.
 
 use super::Receipt;
-use crate::event::Scope;
+use crate::decision::Scope;
 
 /// One line of the time line.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     datapath::{SentSinceHeard, Stamps},
-    event::{Event, FlipRecord, Scope},
+    decision::Scope,
+    event::{Event, FlipRecord},
     ids::{ServerId, ServiceId},
     receipt::{HEARD_GRAIN_MS, Piece, Receipt, Signs, Unanswered, speaks_for},
 };
@@ -282,7 +283,7 @@ impl Collection {
 
 /// The receipt with what the event tells.
 fn bare(event: &Event, flip: &FlipRecord, flipped: Duration) -> Receipt {
-    let piece = |witness: &crate::event::Witness| Piece {
+    let piece = |witness: &crate::evidence::Witness| Piece {
         ms: millis(Duration::from_micros(witness.monotonic_us), flipped),
         server: witness.server.clone(),
         evidence: witness.evidence,

@@ -6,8 +6,10 @@ use super::*;
 use crate::{
     datapath::{FlipStamps, SentSinceHeard, Stamps},
     decision::Cause,
-    detector::Evidence,
-    event::{Fault, Happening, Scope, Witness},
+    decision::Scope,
+    event::Happening,
+    evidence::Evidence,
+    evidence::{Fault, Witness},
     receipt::Unanswered,
     record::ledger::Bytes,
 };

@@ -1,0 +1,261 @@
+//! The sockets that the probes of one server leave by and their answers come back to.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    time::Instant,
+};
+
+use rustix::{
+    event::epoll,
+    io::Errno,
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, ipproto, send, socket_with},
+};
+
+use super::receive::{Arrived, receive, stamp_arrivals};
+use crate::{
+    config::Server,
+    monitor::ProbeKind,
+    probe::{
+        icmp_echo::EchoProbe,
+        sip_options::{OptionsProbe, Token, read_answer},
+    },
+};
+
+/// Datagrams that are read in one go before others get their turn: a server that sends a flood to the probe's port must
+/// not keep the controller from the other servers.
+const BURST: usize = 32;
+/// Longer than any sensible answer to OPTIONS; what is longer is cut, and then refused as cut short.
+const LONGEST_ANSWER: usize = 4096;
+/// Questions whose answers are recognised.
+const REMEMBERED: usize = 64;
+
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// An answer to the probe with this number. The SIP status of an echo is 0.
+    Answer { kind: ProbeKind, number: u64, status: u16, at: Instant },
+    /// Nobody listens on the port.
+    Refused,
+    /// The host cannot be reached.
+    HostUnreachable,
+    /// The socket had no room, so answers may be lost.
+    Lost,
+}
+
+/// Why a probe was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsent {
+    /// There is no way to the server.
+    NoWay,
+    /// The gateway itself is short of something, or may not ask by echo.
+    OwnFault,
+}
+
+/// The sockets of one server. They are made anew when the kernel's way to the server has changed under them.
+pub(super) struct Lines {
+    address: Ipv4Addr,
+    port: u16,
+    options: Option<OptionsLine>,
+    echo: Option<EchoLine>,
+    /// Errors that sending brought to light.
+    noted: Vec<Received>,
+    echo_refused: bool,
+}
+
+struct OptionsLine {
+    socket: UdpSocket,
+    probe: OptionsProbe,
+    asked: VecDeque<(Token, u64)>,
+    lost: u32,
+}
+
+struct EchoLine {
+    socket: OwnedFd,
+    probe: EchoProbe,
+    waiting: bool,
+}
+
+impl Lines {
+    pub(super) fn new(server: &Server) -> Self {
+        let Server { address, .. } = *server;
+        Self { address, port: server.probe.port, options: None, echo: None, noted: Vec::new(), echo_refused: false }
+    }
+
+    /// Begins anew with other sockets, whose source address fits the present route.
+    pub(super) fn reopen(&mut self) {
+        (self.options, self.echo) = (None, None);
+    }
+
+    /// Sends a probe. A new socket is watched by `poller` for errors, under `key`.
+    pub(super) fn send(
+        &mut self,
+        kind: ProbeKind,
+        number: u64,
+        poller: BorrowedFd<'_>,
+        key: u64,
+    ) -> Result<(), Unsent> {
+        let mut result = self.try_send(kind, number, poller, key);
+        if let Err(error) = &result
+            && let Some(noted) = meaning(error)
+        {
+            // What an earlier probe ran into and the socket only hands out here. This one is not sent yet.
+            self.noted.push(noted);
+            result = self.try_send(kind, number, poller, key);
+        }
+        let Err(error) = result else { return Ok(()) };
+        if is_shortage(&error) || kind == ProbeKind::Echo && may_not(&error) {
+            self.tell_once(&error);
+            return Err(Unsent::OwnFault);
+        }
+        tracing::debug!(%error, server = %self.address, "cannot send a probe");
+        self.reopen();
+        Err(Unsent::NoWay)
+    }
+
+    /// Reads what came back.
+    pub(super) fn receive(&mut self) -> Vec<Received> {
+        let mut received = std::mem::take(&mut self.noted);
+        let mut buffer = [0; LONGEST_ANSWER];
+        if let Some(line) = &mut self.options {
+            line.receive(&mut buffer, &mut received);
+        }
+        if let Some(line) = self.echo.as_mut().filter(|line| line.waiting) {
+            line.receive(&mut buffer, &mut received);
+        }
+        received
+    }
+
+    fn try_send(&mut self, kind: ProbeKind, number: u64, poller: BorrowedFd<'_>, key: u64) -> io::Result<()> {
+        match kind {
+            ProbeKind::Options => {
+                let line = match &mut self.options {
+                    Some(line) => line,
+                    none => none.insert(OptionsLine::open((self.address, self.port).into(), poller, key)?),
+                };
+                line.send(number)
+            }
+            ProbeKind::Echo => {
+                let line = match &mut self.echo {
+                    Some(line) => line,
+                    none => none.insert(EchoLine::open(self.address)?),
+                };
+                line.waiting = true;
+                send(&line.socket, &line.probe.request(number), SendFlags::DONTWAIT)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn tell_once(&mut self, error: &io::Error) {
+        if may_not(error) && !std::mem::replace(&mut self.echo_refused, true) {
+            tracing::warn!(%error, server = %self.address, "cannot ask by ICMP echo: give voip-ha CAP_NET_RAW");
+        }
+    }
+}
+
+impl OptionsLine {
+    fn open(target: SocketAddr, poller: BorrowedFd<'_>, key: u64) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect(target)?;
+        socket.set_nonblocking(true)?;
+        stamp_arrivals(&socket)?;
+        // No event but the error that is always told: an answer can wait until the next timer, and the thread sleeps on.
+        epoll::add(poller, &socket, epoll::EventData::new_u64(key), epoll::EventFlags::empty())?;
+        let probe = OptionsProbe::new(target, socket.local_addr()?);
+        Ok(Self { socket, probe, asked: VecDeque::new(), lost: 0 })
+    }
+
+    fn send(&mut self, number: u64) -> io::Result<()> {
+        let token = Token::random()?;
+        self.socket.send(&self.probe.request(token))?;
+        if self.asked.len() == REMEMBERED {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((token, number));
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
+        for _ in 0..BURST {
+            match receive(&self.socket, buffer) {
+                Ok(arrived) => {
+                    if let Some(lost) = arrived.lost.filter(|lost| *lost != self.lost) {
+                        self.lost = lost;
+                        received.push(Received::Lost);
+                    }
+                    received.extend(self.read(&buffer[..arrived.length], &arrived));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => received.extend(meaning(&error)),
+            }
+        }
+    }
+
+    fn read(&mut self, datagram: &[u8], arrived: &Arrived) -> Option<Received> {
+        let answer = match read_answer(datagram) {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, "no answer to a probe");
+                return None;
+            }
+        };
+        let is_it = |(token, _): &&(Token, u64)| token.branch() == answer.branch && token.call_id() == answer.call_id;
+        let (_, number) = self.asked.iter().find(is_it)?;
+        Some(Received::Answer { kind: ProbeKind::Options, number: *number, status: answer.status, at: arrived.at })
+    }
+}
+
+impl EchoLine {
+    /// A raw socket: one for pings needs the group's leave in `net.ipv4.ping_group_range`, which even root has not got in a
+    /// new network namespace.
+    fn open(address: Ipv4Addr) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::INET, SocketType::RAW, flags, Some(ipproto::ICMP))?;
+        connect(&socket, &SocketAddr::from((address, 0)))?;
+        stamp_arrivals(&socket)?;
+        Ok(Self { socket, probe: EchoProbe::new()?, waiting: false })
+    }
+
+    /// A raw socket hears every ICMP message of the server, so what is no reply is left alone.
+    fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
+        for _ in 0..BURST {
+            match receive(&self.socket.as_fd(), buffer) {
+                Ok(Arrived { length, at, .. }) => {
+                    let number = self.probe.read_reply(&buffer[..length]);
+                    received.extend(number.map(|number| Received::Answer {
+                        kind: ProbeKind::Echo,
+                        number,
+                        status: 0,
+                        at,
+                    }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    break;
+                }
+                Err(error) => received.extend(meaning(&error)),
+            }
+        }
+    }
+}
+
+/// What an error that the kernel noted on a socket says about the server.
+fn meaning(error: &io::Error) -> Option<Received> {
+    match Errno::from_io_error(error)? {
+        Errno::CONNREFUSED => Some(Received::Refused),
+        Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH => Some(Received::HostUnreachable),
+        _ => None,
+    }
+}
+
+/// The gateway itself is short of something.
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS, Errno::MFILE, Errno::NFILE];
+    Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno))
+}
+
+fn may_not(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| matches!(errno, Errno::PERM | Errno::ACCESS))
+}

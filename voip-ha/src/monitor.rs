@@ -1,0 +1,415 @@
+//! What one server is asked and when, and when its silence becomes evidence.
+//!
+//! Pure: the time, what came back and when the server was last heard are arguments; what is to be sent is a result.
+//!
+//! ```text
+//!                a probe is missed, or traffic stops
+//!        Calm ────────────────────────────────────────▶ Confirming ── no sign of life ──▶ Unreachable
+//!         ▲ ▲                                            │     ▲
+//!         │ └────────────── OPTIONS answered ────────────┤     │ an echo is missed, or traffic stops
+//!         │                                              ▼     │
+//!         └──────────────── OPTIONS answered ─────────── Busy ─┘
+//!                                                          └── OPTIONS unanswered for `hang` ──▶ Hung
+//! ```
+//!
+//! - *Calm*: OPTIONS every `interval`, an echo every second to know that the host answers it, and how fast.
+//! - *Confirming*: `confirm` pairs of OPTIONS and echo, `confirm_gap` apart. Any sign of life since then ends it: an answer
+//!   of either kind, or a packet to a client.
+//! - *Busy*: the host lives and SIP does not answer. OPTIONS and echo every `interval`. Traffic excuses it for `patience`.
+//!
+//! # How often this is wrong
+//!
+//! *Unreachable* takes `confirm` echoes and as many OPTIONS lost in a row, and no packet to a client in the same time. The
+//! echo is answered by the host's kernel, whatever its processes do, and is stamped by the gateway's kernel on arrival, so
+//! neither a busy server nor a busy gateway delays it. If each packet is lost with probability p by itself, a
+//! confirmation fails with p^(2·2·confirm): each answer needs two packets to arrive. It begins with each missed probe: with the preset
+//! `lan` (4 pairs, 51 probes a second) and p = 1 %, that is once in 10³⁰ years, and traffic makes it rarer still. So what is left
+//! is not loss but a pause of the whole way, longer than `quiet + (confirm − 1) · confirm_gap + timeout`: 8 ms for `lan`, and
+//! as much more as the measured round trips vary. A host that stands still for longer than that now and then, such as a
+//! virtual machine that is moved, wants the preset `cautious`.
+//!
+//! A phi-accrual detector would turn the same variation of round trips into a level of suspicion. It needs a history that
+//! fits the present, and its threshold is a number that nobody can check against a packet trace. Confirmation spends eight
+//! packets and a few milliseconds, and every step of it is in the receipt.
+
+mod quiet;
+mod rtt;
+mod track;
+
+use std::time::{Duration, Instant};
+
+use self::{quiet::Quiet, track::Track};
+use crate::{
+    config::Probe,
+    evidence::Evidence,
+    probe::sip_options::{AnswerKind, verdict},
+};
+
+/// Time from one echo to the next while all is well.
+const ECHO_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time from one question that refused traffic provokes to the next. Refusals are normal at the end of a call.
+const PROVOKED_GAP: Duration = Duration::from_millis(5);
+
+/// A kind of probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// SIP OPTIONS, answered by the server's SIP process.
+    Options,
+    /// ICMP echo, answered by the kernel of its host.
+    Echo,
+}
+
+/// What a tick brings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// Send the probe with this number.
+    Ask(ProbeKind, u64),
+    /// Something was observed.
+    Observed(Evidence),
+}
+
+/// What a server is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Whether any traffic goes to it.
+    pub active: bool,
+    /// Whether it is down already.
+    pub down: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Calm,
+    Confirming { since: Instant, asked: u32, next: Instant },
+    Busy { since: Instant },
+}
+
+/// The watch over one server.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    settings: Probe,
+    /// All monitors send on one grid, so that the gateway wakes once for all of them.
+    origin: Instant,
+    phase: Phase,
+    options: Track,
+    echo: Track,
+    quiet: Quiet,
+    next_options: Instant,
+    next_echo: Instant,
+    provoked: Option<Instant>,
+    /// Whether the host answers echoes at all.
+    echo_works: bool,
+    echoes_lost: u32,
+    last_sign: Option<Instant>,
+    last_heard: Option<Instant>,
+    last_answer: Option<Instant>,
+    last_echo: Option<Instant>,
+    /// When the first of the OPTIONS was sent that were missed since the last answer, and how many were.
+    unserved: Option<(Instant, u32)>,
+    no_way_since: Option<Instant>,
+    close_calls: u64,
+}
+
+impl Monitor {
+    /// A monitor whose first probes are due now.
+    pub fn new(settings: Probe, now: Instant) -> Self {
+        let track = || Track::new(settings.timeout_min, settings.timeout_max);
+        Self {
+            settings,
+            origin: now,
+            phase: Phase::Calm,
+            options: track(),
+            echo: track(),
+            quiet: Quiet::new(settings.quiet),
+            next_options: now,
+            next_echo: now,
+            provoked: None,
+            echo_works: false,
+            echoes_lost: 0,
+            last_sign: None,
+            last_heard: None,
+            last_answer: None,
+            last_echo: None,
+            unserved: None,
+            no_way_since: None,
+            close_calls: 0,
+        }
+    }
+
+    /// When it last gave a sign of life, of whatever kind.
+    pub fn last_sign(&self) -> Option<Instant> {
+        self.last_sign
+    }
+
+    /// When it last sent to a client.
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.last_heard
+    }
+
+    /// Whether it is being confirmed that the server is out of reach.
+    pub fn is_confirming(&self) -> bool {
+        matches!(self.phase, Phase::Confirming { .. })
+    }
+
+    /// Since when OPTIONS stay unanswered.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        self.unserved.map(|(since, _)| since)
+    }
+
+    /// How often a confirmation had to ask more than once, and the server was well after all.
+    pub fn close_calls(&self) -> u64 {
+        self.close_calls
+    }
+
+    /// Whether the host answers echoes. If not, a dead host is told from a hung process by nothing, and takes as long.
+    pub fn echo_works(&self) -> bool {
+        self.echo_works
+    }
+
+    /// Smoothed round-trip time of OPTIONS, and how long an answer is waited for.
+    pub fn round_trip(&self) -> (Option<Duration>, Duration) {
+        (self.options.rtt().smoothed(), self.options.timeout())
+    }
+
+    /// Does what is due. `heard` is when the server last sent to a client.
+    pub fn tick(&mut self, role: Role, heard: Option<Instant>, now: Instant) -> Vec<Step> {
+        if let Some(heard) = heard {
+            self.quiet.heard(heard);
+            self.last_heard = self.last_heard.max(Some(heard));
+            self.gave_sign(heard);
+        }
+        if !role.active || role.down {
+            // What it sent in an earlier turn has not just stopped when it gets another one.
+            self.quiet.ignore();
+        }
+        let mut steps = Vec::new();
+        let alarmed = self.look_for_silence(role, now, &mut steps);
+        if role.down {
+            self.phase = Phase::Calm;
+        } else {
+            self.proceed(alarmed, now, &mut steps);
+            self.look_for_a_hang(now, &mut steps);
+        }
+        self.ask(role, now, &mut steps);
+        steps
+    }
+
+    /// When [`Monitor::tick`] is due.
+    pub fn next_deadline(&self, role: Role, now: Instant) -> Instant {
+        let mut next = self.next_options.min(self.next_echo_due());
+        if let Phase::Confirming { asked, next: next_pair, .. } = self.phase
+            && asked < self.settings.confirm
+        {
+            next = next.min(next_pair);
+        }
+        let quiet = if role.active && !role.down { self.quiet.due(now) } else { None };
+        let hang = self.unserved.map(|(since, _)| since + self.settings.hang).filter(|hang| !role.down && *hang > now);
+        let waiting = [self.options.next_deadline(), self.echo.next_deadline(), quiet, hang];
+        waiting.into_iter().flatten().fold(next, Instant::min)
+    }
+
+    /// The answer to a probe, received at `at`; `status` is the SIP status of an answer to OPTIONS. `None`: it is no final
+    /// answer, or belongs to no probe.
+    pub fn answered(&mut self, kind: ProbeKind, number: u64, status: u16, at: Instant) -> Option<Evidence> {
+        if kind == ProbeKind::Echo {
+            let reply = self.echo.answered(number, at)?;
+            (self.echo_works, self.echoes_lost) = (true, 0);
+            self.last_echo = self.last_echo.max(Some(at));
+            self.gave_sign(at);
+            return Some(Evidence::Echo { rtt: reply.rtt });
+        }
+        let kind = verdict(status);
+        if kind == AnswerKind::Provisional {
+            return None;
+        }
+        let reply = self.options.answered(number, at)?;
+        self.gave_sign(at);
+        if reply.missed {
+            return Some(Evidence::Late { rtt: reply.rtt });
+        }
+        self.last_answer = self.last_answer.max(Some(at));
+        (self.unserved, self.no_way_since) = (None, None);
+        // A host that answers OPTIONS and no echo filters echoes. Then their loss says nothing.
+        self.echo_works &= self.echoes_lost < 2 * self.settings.confirm;
+        Some(match kind {
+            AnswerKind::Alive => Evidence::Answer { status, rtt: reply.rtt },
+            _ => Evidence::NoService { status },
+        })
+    }
+
+    /// The port was refused: an answer to all that was asked so far.
+    pub fn refused(&mut self) -> Evidence {
+        self.options.forget();
+        Evidence::Refused
+    }
+
+    /// Somebody on the way said that the host cannot be reached. It may be a passing trouble of routes, so it is no more
+    /// than a reason to look.
+    pub fn host_unreachable(&mut self, now: Instant) -> Evidence {
+        self.suspect(now);
+        Evidence::HostUnreachable
+    }
+
+    /// An ICMP error about a packet to the server was seen. It may be the end of a call, or forged: a reason to ask, no
+    /// more. `None` if the last one was a moment ago.
+    pub fn traffic_refused(&mut self, now: Instant) -> Option<Evidence> {
+        if self.provoked.is_some_and(|last| now.saturating_duration_since(last) < PROVOKED_GAP) {
+            return None;
+        }
+        self.provoked = Some(now);
+        self.next_options = now;
+        Some(Evidence::TrafficRefused)
+    }
+
+    /// A probe could not be sent, because there is no way to the server.
+    pub fn cannot_send(&mut self, kind: ProbeKind, number: u64, now: Instant) -> Option<Evidence> {
+        self.take_back(kind, number);
+        if kind == ProbeKind::Echo {
+            return None;
+        }
+        self.no_way_since.get_or_insert(now);
+        Some(Evidence::NoWay)
+    }
+
+    /// A probe was not sent, because the gateway is short of something. That is nobody's fault.
+    pub fn take_back(&mut self, kind: ProbeKind, number: u64) {
+        self.track(kind).take_back(number);
+    }
+
+    /// Asks at once: somebody depends on the answer.
+    pub fn ask_now(&mut self, now: Instant) {
+        (self.next_options, self.next_echo) = (now, now);
+    }
+
+    /// The gateway itself stood still, or lost what it had received: what waits is waited for anew.
+    pub fn forgive(&mut self, now: Instant) {
+        self.options.postpone(now);
+        self.echo.postpone(now);
+    }
+
+    fn track(&mut self, kind: ProbeKind) -> &mut Track {
+        match kind {
+            ProbeKind::Options => &mut self.options,
+            ProbeKind::Echo => &mut self.echo,
+        }
+    }
+
+    fn gave_sign(&mut self, at: Instant) {
+        self.last_sign = self.last_sign.max(Some(at));
+    }
+
+    fn suspect(&mut self, now: Instant) {
+        if !self.is_confirming() {
+            self.phase = Phase::Confirming { since: now, asked: 0, next: now };
+        }
+    }
+
+    /// Counts what was missed. Returns whether it is a reason to confirm.
+    fn look_for_silence(&mut self, role: Role, now: Instant, steps: &mut Vec<Step>) -> bool {
+        let mut alarmed = false;
+        for sent in self.options.expired(now) {
+            steps.push(Step::Observed(Evidence::Missed));
+            let (since, missed) = self.unserved.unwrap_or((sent, 0));
+            self.unserved = Some((since, missed + 1));
+            alarmed |= self.phase == Phase::Calm;
+        }
+        for _ in self.echo.expired(now) {
+            steps.push(Step::Observed(Evidence::EchoMissed));
+            self.echoes_lost = self.echoes_lost.saturating_add(1);
+            alarmed |= self.echo_works;
+        }
+        if role.active && !role.down && self.quiet.due(now).is_some_and(|due| due <= now) {
+            steps.push(Step::Observed(Evidence::Quiet { pause: self.quiet.asked(now) }));
+            alarmed = true;
+        }
+        alarmed
+    }
+
+    /// From one phase to the next.
+    fn proceed(&mut self, alarmed: bool, now: Instant, steps: &mut Vec<Step>) {
+        match self.phase {
+            Phase::Calm | Phase::Busy { .. } if alarmed => self.suspect(now),
+            Phase::Busy { since } if self.last_answer > Some(since) => self.phase = Phase::Calm,
+            Phase::Confirming { since, asked, .. } if self.last_sign > Some(since) => {
+                self.close_calls += u64::from(asked > 1);
+                self.quiet.was_needless(now);
+                let is_asked = self.unserved.is_some() || self.options.newest_waiting().is_some();
+                let owes = self.last_answer <= Some(since) && is_asked;
+                self.phase = if owes { Phase::Busy { since } } else { Phase::Calm };
+            }
+            Phase::Confirming { since, asked, .. } if asked >= self.settings.confirm && !self.waits_since(since) => {
+                if self.echo_works {
+                    let silence = now.saturating_duration_since(self.last_sign.unwrap_or(since));
+                    steps.push(Step::Observed(Evidence::Unreachable { probes: asked, silence }));
+                }
+                self.phase = Phase::Busy { since };
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether an answer to a question asked at or after `since` may still come in time.
+    fn waits_since(&self, since: Instant) -> bool {
+        [&self.options, &self.echo].iter().any(|track| track.newest_waiting() >= Some(since))
+    }
+
+    fn look_for_a_hang(&mut self, now: Instant, steps: &mut Vec<Step>) {
+        let Probe { hang, patience, confirm, .. } = self.settings;
+        if let Some(since) = self.no_way_since {
+            let silence = now.saturating_duration_since(since);
+            if silence >= hang && self.last_sign.is_none_or(|sign| now.saturating_duration_since(sign) >= hang) {
+                steps.push(Step::Observed(Evidence::CutOff { silence }));
+                return;
+            }
+        }
+        let Some((since, missed)) = self.unserved else { return };
+        let silence = now.saturating_duration_since(since);
+        let sends = self.last_heard.is_some_and(|heard| now.saturating_duration_since(heard) < hang);
+        if missed >= confirm && silence >= hang && !(sends && silence < patience) {
+            let host_answers = self.last_echo > Some(since);
+            steps.push(Step::Observed(Evidence::Hung { silence, host_answers }));
+        }
+    }
+
+    /// Sends what is due.
+    fn ask(&mut self, role: Role, now: Instant, steps: &mut Vec<Step>) {
+        let (mut options, mut echo) = (now >= self.next_options, now >= self.next_echo_due());
+        match &mut self.phase {
+            Phase::Confirming { asked, next, .. } if *asked < self.settings.confirm && now >= *next => {
+                *asked += 1;
+                *next = now + self.settings.confirm_gap;
+                (options, echo) = (true, true);
+            }
+            // The pairs are enough; more would only put off the end.
+            Phase::Confirming { .. } => (options, echo) = (false, false),
+            Phase::Busy { .. } => echo |= options,
+            Phase::Calm => {}
+        }
+        let interval = if role.active { self.settings.interval } else { self.settings.standby_interval };
+        if now >= self.next_options {
+            self.next_options = self.on_grid(now, interval);
+        }
+        if options {
+            steps.push(Step::Ask(ProbeKind::Options, self.options.send(now)));
+        }
+        if echo && self.settings.echo {
+            self.next_echo = self.on_grid(now, ECHO_INTERVAL);
+            steps.push(Step::Ask(ProbeKind::Echo, self.echo.send(now)));
+        }
+    }
+
+    fn next_echo_due(&self) -> Instant {
+        // Together with OPTIONS, so that there is one wake for both.
+        self.next_echo.max(self.next_options)
+    }
+
+    /// The next moment after `now` that is a multiple of `interval` from the origin.
+    fn on_grid(&self, now: Instant, interval: Duration) -> Instant {
+        let passed = now.saturating_duration_since(self.origin).as_nanos();
+        let into = Duration::from_nanos((passed % interval.as_nanos()) as u64);
+        now + (interval - into)
+    }
+}
+
+#[cfg(test)]
+mod tests;

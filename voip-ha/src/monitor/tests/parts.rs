@@ -1,0 +1,122 @@
+//! What the monitor is made of: probes that wait, and pauses of traffic.
+
+use super::{ms, *};
+use crate::monitor::track::MAX_OUTSTANDING;
+
+fn track() -> (Track, Instant) {
+    (Track::new(ms(2), ms(100)), Instant::now())
+}
+
+#[test]
+fn a_probe_ends_once_in_time_or_missed_and_an_answer_may_come_later() {
+    let (mut track, start) = track();
+    let (first, second) = (track.send(start), track.send(start + ms(1)));
+    assert!(track.expired(start + ms(99)).is_empty());
+    assert_eq!(track.next_deadline(), Some(start + ms(100)));
+    assert_eq!(track.expired(start + ms(100)), [start]);
+    assert!(track.expired(start + ms(100)).is_empty(), "given once");
+    assert_eq!(track.newest_waiting(), Some(start + ms(1)));
+    let late = track.answered(first, start + ms(150)).map(|reply| (reply.rtt, reply.missed));
+    assert_eq!(late, Some((ms(150), true)));
+    let in_time = track.answered(second, start + ms(2)).map(|reply| (reply.rtt, reply.missed));
+    assert_eq!(in_time, Some((ms(1), false)));
+    assert_eq!(track.answered(second, start + ms(2)), None, "a duplicate");
+    assert_eq!(track.next_deadline(), None);
+}
+
+#[test]
+fn an_answer_stamped_before_its_probe_teaches_no_negative_time() {
+    let (mut track, start) = track();
+    let number = track.send(start);
+    assert_eq!(track.answered(number, start - ms(50)).map(|reply| reply.rtt), Some(Duration::ZERO));
+}
+
+#[test]
+fn what_waits_is_waited_for_anew_after_a_stall_and_what_was_missed_stays_so() {
+    let (mut track, start) = track();
+    track.send(start);
+    assert_eq!(track.expired(start + ms(100)).len(), 1);
+    track.send(start + ms(110));
+    track.postpone(start + ms(300));
+    assert!(track.expired(start + ms(399)).is_empty());
+    assert_eq!(track.expired(start + ms(400)), [start + ms(110)]);
+}
+
+#[test]
+fn probes_that_were_never_sent_or_are_forgotten_are_not_missed() {
+    let (mut track, start) = track();
+    let number = track.send(start);
+    track.take_back(number);
+    assert_eq!(track.next_deadline(), None);
+    track.send(start);
+    track.forget();
+    assert!(track.expired(start + ms(1000)).is_empty());
+    assert_eq!(track.send(start), number + 2, "numbers are not used again");
+}
+
+#[test]
+fn the_memory_for_probes_is_bounded() {
+    let (mut track, start) = track();
+    for _ in 0..MAX_OUTSTANDING * 3 {
+        track.send(start);
+    }
+    assert_eq!(track.expired(start + ms(100)).len(), MAX_OUTSTANDING);
+    assert_eq!(track.answered(0, start), None, "the oldest are forgotten");
+}
+
+#[test]
+fn a_pause_is_asked_about_once_and_again_only_after_the_next_packet() {
+    let (mut quiet, start) = (Quiet::new(ms(3)), Instant::now());
+    assert_eq!(quiet.due(start), None, "it was never heard");
+    quiet.heard(start);
+    assert_eq!(quiet.due(start), Some(start + ms(3)));
+    assert_eq!(quiet.asked(start + ms(4)), ms(4));
+    assert_eq!(quiet.due(start + ms(5)), None);
+    quiet.heard(start);
+    assert_eq!(quiet.due(start + ms(5)), None, "nothing new");
+    quiet.heard(start + ms(6));
+    assert_eq!(quiet.due(start + ms(6)), Some(start + ms(9)));
+}
+
+#[test]
+fn needless_questions_lengthen_the_pause_up_to_a_ceiling_and_time_shortens_it_again() {
+    let (mut quiet, start) = (Quiet::new(ms(3)), Instant::now());
+    let pause = |quiet: &Quiet, at: Instant| quiet.due(at).expect("it was heard") - at;
+    let mut pauses = Vec::new();
+    quiet.heard(start);
+    for _ in 0..6 {
+        quiet.was_needless(start);
+        pauses.push(pause(&quiet, start));
+    }
+    assert_eq!(pauses, [6, 12, 24, 48, 48, 48].map(ms));
+    let later = start + Duration::from_secs(60);
+    quiet.heard(later);
+    assert!(pause(&quiet, later) < ms(4), "{:?}", pause(&quiet, later));
+}
+
+#[test]
+fn one_call_ends_up_with_a_few_needless_questions_in_a_minute() {
+    let (mut quiet, start) = (Quiet::new(ms(3)), Instant::now());
+    let mut needless = 0;
+    for n in 0..3000u32 {
+        let (packet, next) = (start + ms(20) * n, start + ms(20) * (n + 1));
+        quiet.heard(packet);
+        if let Some(due) = quiet.due(packet).filter(|due| *due < next) {
+            quiet.asked(due);
+            quiet.was_needless(due);
+            needless += 1;
+        }
+    }
+    assert!((3..40).contains(&needless), "{needless} of 3000 pauses");
+}
+
+#[test]
+fn traffic_that_ended_long_ago_and_a_pause_of_zero_are_not_watched() {
+    let start = Instant::now();
+    let mut quiet = Quiet::new(ms(3));
+    quiet.heard(start);
+    assert_eq!(quiet.due(start + ms(1000)), None);
+    let mut off = Quiet::new(Duration::ZERO);
+    off.heard(start);
+    assert_eq!(off.due(start), None);
+}
