@@ -85,4 +85,14 @@ mod tests {
         let Verb::Demo(args) = cli.verb else { panic!("{:?}", cli.verb) };
         assert_eq!(args.lab_args, ["--real", "--json", "out.json"]);
     }
+
+    #[test]
+    fn every_argument_of_a_bench_is_handed_over() {
+        let cli = Cli::try_parse_from(["xtask", "bench", "failover", "--quick", "--json", "out.json"]).unwrap();
+        let Verb::Bench(args) = cli.verb else { panic!("{:?}", cli.verb) };
+        assert_eq!(
+            (args.bench, args.lab_args),
+            ("failover".into(), ["--quick", "--json", "out.json"].map(Into::into).into())
+        );
+    }
 }

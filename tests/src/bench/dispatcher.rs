@@ -44,6 +44,10 @@ impl System for Dispatcher {
             .then_some("a request without an answer for 250 ms marks its server, and goes to the other")
     }
 
+    fn remark_on_soak(&self) -> Option<&'static str> {
+        Some("sent and lost are SIP requests: it moves signalling only")
+    }
+
     fn start<'lab>(&self, lab: &'lab Lab) -> Result<Box<dyn Running + 'lab>> {
         let directory = lab.dir().join("dispatcher");
         fs::create_dir_all(&directory)?;

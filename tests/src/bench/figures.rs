@@ -113,9 +113,9 @@ pub struct Soak {
     pub longest_pause_ms: f64,
     /// Packets of probes that were dropped.
     pub probes_dropped: u64,
-    /// Packets that the streams sent and lost.
+    /// Packets that the streams sent.
     pub sent: u64,
-    /// See `sent`.
+    /// Packets of these that had no answer.
     pub lost: u64,
     /// What is special.
     #[serde(default, skip_serializing_if = "Option::is_none")]

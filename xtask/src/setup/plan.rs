@@ -10,7 +10,7 @@ pub(crate) enum Need {
     Build,
     /// Programs that make and inspect the network namespaces of the lab.
     Lab,
-    /// A real registrar and a real load tool.
+    /// A real registrar, a real load tool, and what loses packets at will.
     Peers,
     /// Formatter and linter.
     Checks,
@@ -36,11 +36,11 @@ pub(super) const PROGRAMS: [Program; 9] = [
     Program { program: "ethtool", package: "ethtool", need: Need::Lab },
     Program { program: "kamailio", package: "kamailio", need: Need::Peers },
     Program { program: "sipp", package: "sip-tester", need: Need::Peers },
+    Program { program: "nft", package: "nftables", need: Need::Peers },
     Program { program: "keepalived", package: "keepalived", need: Need::Bench },
     Program { program: "/usr/lib/frr/bfdd", package: "frr", need: Need::Bench },
     Program { program: "nginx", package: "nginx-light", need: Need::Bench },
     Program { program: NGINX_STREAM, package: "libnginx-mod-stream", need: Need::Bench },
-    Program { program: "nft", package: "nftables", need: Need::Bench },
 ];
 
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
