@@ -15,7 +15,7 @@ pub use self::{
         EPOCHS_KEPT, FlipEntry, FlowKey, FlowValue, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
         REFUSED_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
     },
-    word::{LAST_EPOCH, Named, SteeringWord},
+    word::{Choice, LAST_EPOCH, Named, SteeringWord},
 };
 
 /// Version of the map layouts. Part of the name of the pin directory.

@@ -24,7 +24,10 @@ pub use self::{
     pins::{PinDirectory, Pins, unload},
     tables::{MapFacts, Tables, Traffic},
 };
-use crate::ids::{ServerId, ServiceId};
+use crate::{
+    decision::Choice,
+    ids::{ServerId, ServiceId},
+};
 use voip_ha_ebpf::abi::{Mac, ServerEntry};
 
 /// Which servers a service uses: what the decision word of the service says.
@@ -36,8 +39,8 @@ pub struct Steering {
     pub media: Option<ServerId>,
     /// A server that gets nothing new, but may still send to clients.
     pub draining: Option<ServerId>,
-    /// Whether the active server is an operator's choice. Nothing to the kernel: a memory for the next controller.
-    pub held: bool,
+    /// What an operator has chosen. Nothing to the kernel: a memory for the next controller.
+    pub choice: Choice,
 }
 
 impl Steering {
@@ -94,7 +97,7 @@ impl NextHop {
 pub trait Datapath {
     /// Flips a service: one store into the kernel's decision word. It cannot fail.
     ///
-    /// Returns the word's epoch, which is a new one if a server of signalling or media, or the hold, is another than
+    /// Returns the word's epoch, which is a new one if a server of signalling or media, or the choice, is another than
     /// before. Where a server takes another one's place, the kernel begins to count the flows that it takes over.
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16;
 

@@ -87,11 +87,8 @@ impl Engine {
         let mut first = 0;
         let services = config.services.iter().zip(found).map(|(service, found)| {
             let rank = |id: ServerId| Rank(id.0 - first);
-            let start = Found {
-                signalling: found.signalling.map(rank),
-                media: found.media.map(rank),
-                choice: if found.held { Choice::Chosen } else { Choice::None },
-            };
+            let start =
+                Found { signalling: found.signalling.map(rank), media: found.media.map(rank), choice: found.choice };
             let decision = Decision::new(&config.policy, settle(service), service.servers.len(), start, now);
             let cause = if found.signalling.is_some() { Cause::Adopted } else { Cause::Start };
             let state = ServiceState::new(service, ServerId(first), decision, cause, now);
@@ -268,7 +265,7 @@ impl Engine {
             signalling: Some(state.active()),
             media: Some(state.media()),
             draining: state.draining.map(|(server, _)| server),
-            held: state.choice() != Choice::None,
+            choice: state.choice(),
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use voip_ha::{
     datapath::{Datapath as _, Ledger, NextHop, Pins, SentSinceHeard, Stamps, Steering, Tables},
+    decision::Choice,
     journal::monotonic,
 };
 use voip_ha_ebpf::abi::{Address, EPOCHS_KEPT, FlowKey, MAX_FLOWS};
@@ -154,7 +155,10 @@ fn only_a_flip_or_a_hold_begins_an_epoch() -> Result<()> {
         rig.datapath.end_census(PBX);
         ensure!(rig.steer(PBX, Some("cloud"), None)? == epoch, "the fence is no flip");
         ensure!(rig.datapath.steer(PBX, Steering::to(cloud)) == epoch, "the same again is no flip");
-        ensure!(rig.datapath.steer(PBX, Steering { held: true, ..Steering::to(cloud) }) == epoch + 1, "a hold");
+        ensure!(
+            rig.datapath.steer(PBX, Steering { choice: Choice::Chosen, ..Steering::to(cloud) }) == epoch + 1,
+            "a hold"
+        );
         ensure!(rig.steer_apart(PBX, [Some("cloud"), Some("master")], None)? == epoch + 2, "media alone");
         Ok(())
     })

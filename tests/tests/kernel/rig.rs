@@ -202,7 +202,7 @@ impl Rig {
     ) -> Result<u16> {
         let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
         let steering =
-            Steering { signalling: id(signalling)?, media: id(media)?, draining: id(draining)?, held: false };
+            Steering { signalling: id(signalling)?, media: id(media)?, draining: id(draining)?, ..Steering::default() };
         let epoch = self.datapath.steer(service, steering);
         ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
         Ok(epoch)

@@ -1,16 +1,18 @@
 use super::*;
 use std::collections::HashSet;
 
+const CHOICES: [Choice; 3] = [Choice::None, Choice::Chosen, Choice::Held];
+
 #[test]
 fn a_steering_word_gives_back_what_was_packed() {
     let slots = [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))];
     for (signalling, media) in slots.into_iter().flat_map(|slot| slots.map(|other| (slot, other))) {
         for (draining, epoch) in slots.into_iter().flat_map(|slot| [0, 1, LAST_EPOCH].map(|epoch| (slot, epoch))) {
-            for (held, census) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (choice, census) in CHOICES.into_iter().flat_map(|choice| [(choice, false), (choice, true)]) {
                 let named = Named { signalling, media, draining };
-                let word = SteeringWord::new(named, epoch).with_hold(held).with_census(census);
+                let word = SteeringWord::new(named, epoch).with_choice(choice).with_census(census);
                 assert_eq!((word.named(), word.epoch()), (named, epoch));
-                assert_eq!((word.is_held(), word.is_census()), (held, census));
+                assert_eq!((word.choice(), word.is_census()), (choice, census));
                 let other = Named::both(Slot(7));
                 assert_eq!(word.with(other).with(named), word, "what is not a slot stays");
             }
@@ -20,33 +22,33 @@ fn a_steering_word_gives_back_what_was_packed() {
 
 #[test]
 fn the_next_epoch_changes_nothing_else_and_is_never_zero() {
-    let word = SteeringWord::new(Named::both(Slot(3)), LAST_EPOCH).with_hold(true).with_census(true);
-    assert_eq!(word.next(), SteeringWord::new(word.named(), 1).with_hold(true).with_census(true));
+    let word = SteeringWord::new(Named::both(Slot(3)), LAST_EPOCH).with_choice(Choice::Held).with_census(true);
+    assert_eq!(word.next(), SteeringWord::new(word.named(), 1).with_choice(Choice::Held).with_census(true));
     assert_eq!(word.next().next().epoch(), 2);
     assert_eq!(SteeringWord::default().next(), SteeringWord::new(Named::default(), 1));
 }
 
 #[test]
-fn an_epoch_begins_with_another_server_or_hold_and_a_census_with_a_take_over_only() {
+fn an_epoch_begins_with_another_server_or_choice_and_a_census_with_a_take_over_only() {
     let [first, second] = [0, 1].map(ServerNumber);
     let both = |server: ServerNumber| Named::both(server.slot(0));
-    let change = |from: SteeringWord, named: Named, held: bool| {
-        let to = from.steered(named, held);
-        assert_eq!((to.named(), to.is_held()), (named, held));
+    let change = |from: SteeringWord, named: Named, choice: Choice| {
+        let to = from.steered(named, choice);
+        assert_eq!((to.named(), to.choice()), (named, choice));
         (to.epoch() - from.epoch(), to.is_census())
     };
     let nobody = SteeringWord::default();
-    let word = nobody.steered(both(first), false);
-    assert_eq!(change(nobody, both(first), false), (1, false));
-    assert_eq!(change(word, both(first), false), (0, false));
-    assert_eq!(change(word, both(second), false), (1, true));
-    assert_eq!(change(word, Named { media: Some(second.slot(1)), ..both(first) }, false), (1, true));
-    assert_eq!(change(word, both(first), true), (1, false));
-    assert_eq!(change(word, Named::default(), false), (1, false));
-    assert_eq!(change(word, Named::both(first.slot(1)), false), (0, false));
-    assert_eq!(change(word, Named { draining: Some(second.slot(0)), ..both(first) }, false), (0, false));
-    let counting = word.steered(both(second), false);
-    assert_eq!(change(counting, both(second), true), (1, true), "a count that has begun goes on");
+    let word = nobody.steered(both(first), Choice::None);
+    assert_eq!(change(nobody, both(first), Choice::None), (1, false));
+    assert_eq!(change(word, both(first), Choice::None), (0, false));
+    assert_eq!(change(word, both(second), Choice::None), (1, true));
+    assert_eq!(change(word, Named { media: Some(second.slot(1)), ..both(first) }, Choice::None), (1, true));
+    assert_eq!(change(word, both(first), Choice::Chosen), (1, false));
+    assert_eq!(change(word, Named::default(), Choice::None), (1, false));
+    assert_eq!(change(word, Named::both(first.slot(1)), Choice::None), (0, false));
+    assert_eq!(change(word, Named { draining: Some(second.slot(0)), ..both(first) }, Choice::None), (0, false));
+    let counting = word.steered(both(second), Choice::None);
+    assert_eq!(change(counting, both(second), Choice::Held), (1, true), "a count that has begun goes on");
 }
 
 #[test]

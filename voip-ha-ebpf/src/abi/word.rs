@@ -12,9 +12,9 @@ use super::{BANKS, Class, ServerNumber, Slot};
 /// | 0–15 | slot plus one that signalling goes to; 0 for none |
 /// | 16–31 | the same for media |
 /// | 32–47 | the same for the draining server |
-/// | 48–61 | epoch: the number of the latest flip or change of the hold, from 1 to [`LAST_EPOCH`], then from 1 again |
-/// | 62 | census: the packet path notes the RTP flows that it sees |
-/// | 63 | hold: the choice is an operator's. A memory of the controller |
+/// | 48–60 | epoch: the number of the latest flip or change of the choice, from 1 to [`LAST_EPOCH`], then from 1 again |
+/// | 61 | census: the packet path notes the RTP flows that it sees |
+/// | 62–63 | the operator's [`Choice`]. A memory of the controller |
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SteeringWord(pub u64);
@@ -30,14 +30,27 @@ pub struct Named {
     pub draining: Option<Slot>,
 }
 
+/// How far an operator has taken the decision out of the controller's hands. Nothing to the packet path.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// The active server is the operator's choice.
+    Chosen = 1,
+    /// Nothing changes by itself.
+    Held = 2,
+}
+
 /// The highest epoch.
-pub const LAST_EPOCH: u16 = (1 << 14) - 1;
+pub const LAST_EPOCH: u16 = (1 << 13) - 1;
 
 const MEDIA: u32 = 16;
 const DRAINING: u32 = 32;
 const EPOCH: u32 = 48;
-const CENSUS: u64 = 1 << 62;
-const HELD: u64 = 1 << 63;
+const CENSUS: u64 = 1 << 61;
+const CHOICE: u32 = 62;
 const SLOTS: u64 = (1 << EPOCH) - 1;
 
 impl Named {
@@ -62,7 +75,7 @@ impl Named {
 }
 
 impl SteeringWord {
-    /// A word without census and hold.
+    /// A word without census and choice.
     pub const fn new(named: Named, epoch: u16) -> Self {
         Self((epoch as u64 & LAST_EPOCH as u64) << EPOCH).with(named)
     }
@@ -73,9 +86,9 @@ impl SteeringWord {
         Self(self.0 & !SLOTS | slots)
     }
 
-    /// The same word, with or without the note that the choice is an operator's.
-    pub const fn with_hold(self, held: bool) -> Self {
-        Self(self.0 & !HELD | if held { HELD } else { 0 })
+    /// The same word with another note of the operator's choice.
+    pub const fn with_choice(self, choice: Choice) -> Self {
+        Self(self.0 & !(0b11 << CHOICE) | (choice as u64) << CHOICE)
     }
 
     /// The same word, with or without the order to note RTP flows.
@@ -89,15 +102,15 @@ impl SteeringWord {
         Self(self.0 & !((LAST_EPOCH as u64) << EPOCH) | (epoch as u64) << EPOCH)
     }
 
-    /// The word after a decision. Its epoch is the next one if signalling or media goes to another server, or the hold is
-    /// another; another bank of the same server, and who is draining, is no such change. Where a server takes another one's
+    /// The word after a decision. Its epoch is the next one if signalling or media goes to another server, or the choice
+    /// is another; another bank of the same server, and who is draining, is no such change. Where a server takes another one's
     /// place, a census begins.
-    pub fn steered(self, named: Named, held: bool) -> Self {
+    pub fn steered(self, named: Named, choice: Choice) -> Self {
         let server = |slot: Option<Slot>| slot.map(Slot::server);
         let targets = |named: Named| [server(named.signalling), server(named.media)];
         let (old, new) = (targets(self.named()), targets(named));
-        let word = self.with(named).with_hold(held);
-        let word = if old != new || held != self.is_held() { word.next() } else { word };
+        let word = self.with(named).with_choice(choice);
+        let word = if old != new || choice != self.choice() { word.next() } else { word };
         let took_over = old.iter().zip(&new).any(|(old, new)| old.is_some() && new.is_some() && old != new);
         word.with_census(took_over || self.is_census())
     }
@@ -123,7 +136,7 @@ impl SteeringWord {
         unpack(self.0 >> DRAINING)
     }
 
-    /// The number of the latest flip or change of the hold; 0 if there was none yet.
+    /// The number of the latest flip or change of the choice; 0 if there was none yet.
     #[inline(always)]
     pub const fn epoch(self) -> u16 {
         (self.0 >> EPOCH) as u16 & LAST_EPOCH
@@ -135,9 +148,13 @@ impl SteeringWord {
         self.0 & CENSUS != 0
     }
 
-    /// Whether the choice is an operator's.
-    pub const fn is_held(self) -> bool {
-        self.0 & HELD != 0
+    /// What the operator has chosen.
+    pub const fn choice(self) -> Choice {
+        match self.0 >> CHOICE {
+            0 => Choice::None,
+            1 => Choice::Chosen,
+            _ => Choice::Held,
+        }
     }
 
     /// Whether `server` may send to clients: signalling or media goes to it, or it is draining. Everybody else is fenced.

@@ -7,7 +7,8 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, maps::MapError};
 use voip_ha_ebpf::abi::{
-    Address, MAX_SIP_PORTS, Named, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, SignalRecord, Slot,
+    self, Address, MAX_SIP_PORTS, Named, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, SignalRecord,
+    Slot,
 };
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     config::{Config, Service},
+    decision::Choice,
     ids::{ServerId, ServiceId},
 };
 
@@ -145,10 +147,10 @@ impl KernelDatapath {
 impl Datapath for KernelDatapath {
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16 {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
-        let Steering { signalling, media, draining, held } = steering;
+        let Steering { signalling, media, draining, choice } = steering;
         let named = Named { signalling: slot(signalling), media: slot(media), draining: slot(draining) };
         let index = self.word_index(service);
-        let word = self.words.load(index).steered(named, held);
+        let word = self.words.load(index).steered(named, noted(choice));
         self.words.store(index, word);
         word.epoch()
     }
@@ -166,7 +168,7 @@ impl Datapath for KernelDatapath {
             signalling: server(signalling),
             media: server(media),
             draining: server(draining),
-            held: word.is_held(),
+            choice: known(word.choice()),
         }
     }
 
@@ -216,4 +218,20 @@ fn ports(service: &Service) -> Ports {
         *place = port;
     }
     Ports { sip, rtp_first: *service.rtp_ports.start(), rtp_last: *service.rtp_ports.end() }
+}
+
+fn noted(choice: Choice) -> abi::Choice {
+    match choice {
+        Choice::None => abi::Choice::None,
+        Choice::Chosen => abi::Choice::Chosen,
+        Choice::Held => abi::Choice::Held,
+    }
+}
+
+fn known(choice: abi::Choice) -> Choice {
+    match choice {
+        abi::Choice::None => Choice::None,
+        abi::Choice::Chosen => Choice::Chosen,
+        abi::Choice::Held => Choice::Held,
+    }
 }

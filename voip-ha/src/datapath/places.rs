@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
-use voip_ha_ebpf::abi::{Address, MAX_SERVERS, MAX_SERVICES, Named, ServerNumber, Slot, SteeringWord};
+use voip_ha_ebpf::abi::{Address, Choice, MAX_SERVERS, MAX_SERVICES, Named, ServerNumber, Slot, SteeringWord};
 
 use super::{mapped::Words, tables::Tables};
 use crate::{
@@ -81,8 +81,9 @@ impl Places {
             new.draining = new.draining.filter(|slot| ![new.signalling, new.media].contains(&Some(*slot)));
             let server = |slot: Option<Slot>| slot.map(Slot::server);
             let same = server(new.signalling) == server(old.signalling) && server(new.media) == server(old.media);
+            let choice = if same { word.choice() } else { Choice::None };
             // No flip that anybody would write a receipt for, or end the count of.
-            words.store(word_index, word.steered(new, word.is_held() && same).with_census(false));
+            words.store(word_index, word.steered(new, choice).with_census(false));
         }
     }
 

@@ -16,7 +16,7 @@ fn asks(lab: &mut Lab, wish: &Wish) {
 fn a_planned_switch_lets_the_old_server_end_what_it_began_and_then_fences_it() {
     let mut lab = lab(MANUAL);
     asks(&mut lab, &wish(Some(CLOUD)));
-    let held = |draining| Steering { held: true, draining, ..Steering::to(CLOUD) };
+    let held = |draining| Steering { choice: Choice::Chosen, draining, ..Steering::to(CLOUD) };
     assert_eq!(steered(&lab.outputs), [(SERVICE, held(Some(MASTER)))]);
     let flip = flips(&lab)[0].clone();
     assert_eq!((flip.reason.as_deref(), flip.asked_by.as_deref()), (Some("test"), Some("ann")));
@@ -53,7 +53,7 @@ fn a_wish_for_a_dead_server_is_refused_and_changes_nothing_unless_it_is_forced()
     assert_eq!((lab.engine.steering(SERVICE), lab.engine.services()[0].choice()), (before, Choice::None));
     asks(&mut lab, &Wish { force: true, ..wish(Some(CLOUD)) });
     lab.run(HOLD_DOWN);
-    let forced = Steering { held: true, ..Steering::to(CLOUD) };
+    let forced = Steering { choice: Choice::Held, ..Steering::to(CLOUD) };
     assert_eq!(lab.engine.steering(SERVICE), forced, "it stays there, dead as it is");
     assert_eq!(told(&lab, |told| matches!(told, Happening::Kept { held: true, .. })), 1);
 }
@@ -63,7 +63,7 @@ fn a_held_service_stays_with_its_dead_server_says_so_once_and_leaves_it_when_it_
     let mut lab = lab(MANUAL);
     let outputs = lab.engine.hold(SERVICE, true, &Words::default(), lab.now);
     lab.note(outputs);
-    assert_eq!(steered(&lab.outputs), [(SERVICE, Steering { held: true, ..Steering::to(MASTER) })]);
+    assert_eq!(steered(&lab.outputs), [(SERVICE, Steering { choice: Choice::Held, ..Steering::to(MASTER) })]);
     lab.host(MASTER, Host::Crashed);
     lab.forget();
     lab.run(60 * SECOND);
@@ -79,7 +79,7 @@ fn a_held_service_stays_with_its_dead_server_says_so_once_and_leaves_it_when_it_
 fn an_operator_parts_media_from_signalling_and_failback_leaves_them_so() {
     let mut lab = lab(AUTO);
     asks(&mut lab, &Wish { scope: Scope::Media, ..wish(Some(CLOUD)) });
-    let parted = Steering { media: Some(CLOUD), held: true, ..Steering::to(MASTER) };
+    let parted = Steering { media: Some(CLOUD), choice: Choice::Chosen, ..Steering::to(MASTER) };
     assert_eq!(lab.engine.steering(SERVICE), Steering { draining: None, ..parted }, "the master still has signalling");
     lab.run(HOLD_DOWN * 2);
     assert_eq!(lab.engine.steering(SERVICE), parted);
@@ -104,14 +104,14 @@ fn an_adopted_server_stays_active_until_something_is_heard() {
 #[test]
 fn an_operators_choice_is_remembered_in_the_word_and_survives_the_controller() {
     let mut lab = lab(AUTO);
-    let held = Steering { held: true, ..Steering::to(MASTER) };
+    let held = Steering { choice: Choice::Chosen, ..Steering::to(MASTER) };
     asks(&mut lab, &wish(Some(MASTER)));
     assert_eq!(steered(&lab.outputs), [(SERVICE, held)], "it was active already");
     lab.forget();
     asks(&mut lab, &wish(None));
     assert_eq!(steered(&lab.outputs), [(SERVICE, Steering::to(MASTER))]);
 
-    let found = Steering { held: true, ..Steering::to(CLOUD) };
+    let found = Steering { choice: Choice::Chosen, ..Steering::to(CLOUD) };
     let mut second = Lab::new(&config(AUTO, "lan"));
     let now = second.now;
     let (engine, words) = Engine::new(&config(AUTO, "lan"), &[found, Steering::default()], now, Duration::ZERO);
@@ -121,4 +121,16 @@ fn an_operators_choice_is_remembered_in_the_word_and_survives_the_controller() {
     assert_eq!(steered(&second.outputs), []);
     asks(&mut second, &wish(None));
     assert_eq!(second.engine.steering(SERVICE).signalling, Some(MASTER));
+}
+
+#[test]
+fn a_hold_survives_the_controller() {
+    let found = Steering { choice: Choice::Held, ..Steering::to(CLOUD) };
+    let mut second = Lab::new(&config(AUTO, "lan"));
+    let (engine, _) = Engine::new(&config(AUTO, "lan"), &[found, Steering::default()], second.now, Duration::ZERO);
+    second.engine = engine;
+    second.run(SECOND);
+    second.host(CLOUD, Host::Crashed);
+    second.run(HOLD_DOWN * 2);
+    assert_eq!(second.engine.steering(SERVICE), found, "neither a failover nor a failback");
 }
