@@ -110,7 +110,7 @@ impl Failure {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::BadInput(_) => 2,
-            Self::Daemon(ClientError::NotRunning { .. }) => 3,
+            Self::Daemon(ClientError::NotRunning { .. } | ClientError::Ended) => 3,
             _ => 1,
         }
     }

@@ -35,15 +35,28 @@ pub enum ClientError {
     /// The daemon is there and says nothing.
     #[error("the daemon does not answer: no word for {} s", ANSWER.as_secs())]
     Silent,
-    /// The daemon went away, or what it said cannot be read.
+    /// The daemon was there, and ended before it answered.
+    #[error("the daemon ended before it answered; its log says why")]
+    Ended,
+    /// What it said cannot be read.
     #[error("the daemon's answer: {0}")]
-    Broken(#[from] io::Error),
+    Broken(io::Error),
     /// The daemon says no.
     #[error("{0}")]
     Refused(String),
     /// The daemon does not understand this version.
     #[error("{0}; are the command and the daemon of the same version?")]
     Invalid(String),
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            BrokenPipe | ConnectionReset | UnexpectedEof => Self::Ended,
+            _ => Self::Broken(error),
+        }
+    }
 }
 
 impl Client {
@@ -69,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Broken`].
+    /// [`ClientError::Ended`] or [`ClientError::Broken`].
     pub fn send(&mut self, command: Command) -> Result<(), ClientError> {
         let mut line =
             serde_json::to_vec(&Request { protocol: PROTOCOL, command: command.clone() }).map_err(io::Error::other)?;
@@ -85,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Silent`], [`ClientError::Broken`], [`ClientError::Refused`] or [`ClientError::Invalid`].
+    /// [`ClientError::Silent`], [`ClientError::Ended`], [`ClientError::Broken`], [`ClientError::Refused`] or [`ClientError::Invalid`].
     pub fn next_answer(&mut self) -> Result<Option<Answer>, ClientError> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
@@ -107,7 +120,7 @@ impl Client {
     /// As [`Client::next_answer`].
     pub fn ask(&mut self, command: Command) -> Result<Answer, ClientError> {
         self.send(command)?;
-        self.next_answer()?.ok_or_else(|| ClientError::Broken(io::ErrorKind::UnexpectedEof.into()))
+        self.next_answer()?.ok_or(ClientError::Ended)
     }
 }
 
@@ -124,5 +137,15 @@ mod tests {
         let _hanging = UnixListener::bind(&path).unwrap();
         let mut client = Client::connect(&path).unwrap();
         assert!(matches!(client.ask(Command::Status), Err(ClientError::Silent)));
+    }
+
+    #[test]
+    fn a_daemon_that_ends_before_it_answers_is_not_taken_for_one_that_answers_nonsense() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let ending = UnixListener::bind(&path).unwrap();
+        let mut client = Client::connect(&path).unwrap();
+        drop(ending);
+        assert!(matches!(client.ask(Command::Status), Err(ClientError::Ended)));
     }
 }
