@@ -98,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Silent`], [`ClientError::Ended`], [`ClientError::Broken`], [`ClientError::Refused`] or [`ClientError::Invalid`].
+    /// All but [`ClientError::NotRunning`] and [`ClientError::Forbidden`].
     pub fn next_answer(&mut self) -> Result<Option<Answer>, ClientError> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
