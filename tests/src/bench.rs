@@ -78,12 +78,15 @@ pub fn run(settings: &Settings) -> Result<()> {
     let mut progress = Progress::new(work(&systems, settings, &data));
     let mut failed = Vec::new();
     for system in &systems {
-        if let Err(error) = measure(&**system, settings, &mut data, &mut progress) {
+        for error in measure(&**system, settings, &mut data, &mut progress)? {
             progress.say(&format!("{}: {error:#}", system.name()));
             failed.push(system.name());
         }
     }
-    for system in systems.iter().filter(|_| settings.minutes > 0.0) {
+    for system in &systems {
+        if data.has_soak(system.name(), settings.minutes) {
+            continue;
+        }
         match soak::run(&**system, settings.minutes, &mut progress) {
             Ok(soak) => data.put_soak(soak),
             Err(error) => {
@@ -110,34 +113,55 @@ fn present(data: &Data, html: Option<&Path>) -> Result<()> {
     })
 }
 
-/// All faults of one system, in as few labs as there are layouts.
-fn measure(system: &dyn System, settings: &Settings, data: &mut Data, progress: &mut Progress) -> Result<()> {
+/// All faults of one system. Returns what could not be measured; the rest is.
+fn measure(
+    system: &dyn System,
+    settings: &Settings,
+    data: &mut Data,
+    progress: &mut Progress,
+) -> Result<Vec<anyhow::Error>> {
     let blocks: Vec<_> = blocks(system, settings, data).collect();
-    let (possible, not): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(fault, _)| system.cannot(*fault).is_none());
+    let (mut left, not): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(fault, _)| system.cannot(*fault).is_none());
     for (fault, streams) in not {
         let reason = system.cannot(fault).map(str::to_owned);
         data.put(Block::of(system.name(), fault, streams.into(), Vec::new(), reason));
     }
-    let mut layouts: Vec<_> = Vec::new();
-    for (fault, _) in &possible {
-        let layout = system.layout(*fault);
-        if !layouts.contains(&layout) {
-            layouts.push(layout);
-        }
+    let mut errors = Vec::new();
+    // Blocks of one layout follow each other. A block that fails leaves its lab in an unknown state, so the next one gets
+    // another.
+    left.sort_by_key(|(fault, _)| system.layout(*fault) != system.layout(Fault::Crash));
+    left.reverse();
+    while !left.is_empty() {
+        errors.extend(in_one_lab(system, settings, &mut left, data, progress).err());
+        write(data, settings.json.as_deref())?;
     }
-    for layout in layouts {
-        progress.say(&format!("{}: starting, {layout:?}", system.name()));
-        let lab = Lab::new(Options { layout, ..Options::default() })?;
-        let mut rig = Rig::start(&lab, system)?;
-        for (fault, streams) in possible.iter().filter(|(fault, _)| system.layout(*fault) == layout) {
-            rig.stream(*streams)?;
-            let samples = repeat(&mut rig, system, (*fault, *streams), settings.runs, progress)?;
-            let reason = reason(system, *fault, *streams, &samples);
-            data.put(Block::of(system.name(), *fault, (*streams).into(), samples, reason));
-            write(data, settings.json.as_deref())?;
-        }
+    Ok(errors)
+}
+
+/// Takes blocks off the end for as long as the layout is the same and none fails.
+fn in_one_lab(
+    system: &dyn System,
+    settings: &Settings,
+    left: &mut Vec<(Fault, u16)>,
+    data: &mut Data,
+    progress: &mut Progress,
+) -> Result<()> {
+    let Some((first, _)) = left.last() else { return Ok(()) };
+    let layout = system.layout(*first);
+    progress.say(&format!("{}: starting, {layout:?}", system.name()));
+    let mut lab = None;
+    let mut rig = Lab::new(Options { layout, ..Options::default() })
+        .and_then(|new| Rig::start(lab.insert(new), system))
+        // What cannot be started for this block cannot be started for the next one.
+        .inspect_err(|_| left.retain(|(fault, _)| system.layout(*fault) != layout))?;
+    while let Some((fault, streams)) = left.pop_if(|(fault, _)| system.layout(*fault) == layout) {
+        rig.stream(streams)?;
+        let samples = repeat(&mut rig, system, (fault, streams), settings.runs, progress)?;
+        let reason = reason(system, fault, streams, &samples);
+        data.put(Block::of(system.name(), fault, streams.into(), samples, reason));
+        write(data, settings.json.as_deref())?;
     }
-    write(data, settings.json.as_deref())
+    Ok(())
 }
 
 fn repeat(
@@ -206,7 +230,8 @@ fn work(systems: &[Box<dyn System>], settings: &Settings, data: &Data) -> (usize
         blocks(system, settings, data).filter(|(fault, _)| system.cannot(*fault).is_none()).count()
     };
     let blocks: usize = systems.iter().map(|system| possible(&**system)).sum();
-    (blocks * settings.runs, settings.minutes * systems.len() as f64)
+    let soaks = systems.iter().filter(|system| !data.has_soak(system.name(), settings.minutes)).count();
+    (blocks * settings.runs, settings.minutes * soaks as f64)
 }
 
 fn must_be_installed(system: &dyn System) -> Result<()> {

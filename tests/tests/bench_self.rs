@@ -37,7 +37,7 @@ fn a_small_bench_writes_what_the_issue_asks_for_and_measures_nothing_twice() -> 
     ensure!(page.contains("<svg") && page.contains("<circle"), "a page without a picture: {page}");
 
     let begun = Instant::now();
-    run(&Settings { merge: Some(json.clone()), minutes: 0.0, ..settings })?;
+    run(&Settings { merge: Some(json.clone()), ..settings })?;
     let (again, took) = (fs::read_to_string(&json)?, begun.elapsed());
     assert_eq!(again, written, "what was measured is measured again, which took {took:?}");
     show(&json, None)?;

@@ -206,6 +206,11 @@ impl Data {
         let whole = |block: &Block| block.n >= runs || (block.n > 0 && block.no_flip == block.n);
         self.block(system, fault, streams).is_some_and(whole)
     }
+
+    /// Whether this system has soaked for so many minutes; for none it always has.
+    pub fn has_soak(&self, system: &str, minutes: f64) -> bool {
+        minutes <= 0.0 || self.soak.iter().any(|soak| soak.system == system && soak.minutes >= minutes)
+    }
 }
 
 /// Of ascending values, not empty.
