@@ -12,6 +12,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     ops::RangeInclusive,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -50,8 +51,8 @@ pub struct Config {
     pub rtp_ports: RangeInclusive<u16>,
     /// Its name in stamps and logs.
     pub name: String,
-    /// Status of its answer to OPTIONS; 503 plays a server in maintenance.
-    pub options_status: u16,
+    /// While this file exists, OPTIONS are answered by 503, as by a server that ends gracefully.
+    pub maintenance: Option<PathBuf>,
 }
 
 /// Starts the program `lab-server` on a server of the lab, advertising the VIP, and returns when it serves.
@@ -70,6 +71,7 @@ pub fn start(lab: &Lab, server: &str, arguments: &[&str]) -> Result<Process> {
 #[derive(Debug)]
 pub struct Server {
     sip: UdpSocket,
+    maintenance: Option<PathBuf>,
     calls: Calls,
     media: Media,
 }
@@ -83,7 +85,7 @@ impl Server {
         let media = Media::open(config.address, config.rtp_ports.clone(), &config.name)?;
         let ports = media.sockets().iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<io::Result<_>>()?;
         let contact = SocketAddrV4::new(config.advertise, config.sip_port);
-        Ok(Self { sip, calls: Calls::new(contact, ports, config.options_status), media })
+        Ok(Self { sip, maintenance: config.maintenance.clone(), calls: Calls::new(contact, ports), media })
     }
 
     /// Serves until the process is killed; returns on an error of epoll only.
@@ -115,6 +117,7 @@ impl Server {
     fn serve_sip(&mut self) {
         let mut buffer = [0; 65_536];
         while let Ok((length, from)) = self.sip.recv_from(&mut buffer) {
+            self.calls.in_maintenance = self.maintenance.as_ref().is_some_and(|file| file.exists());
             let answers = self.calls.receive(&buffer[..length], from, Instant::now());
             self.send(answers);
         }

@@ -29,6 +29,8 @@ pub struct ServiceStatus {
     pub name: String,
     /// The server that new packets go to.
     pub active: String,
+    /// The server that media goes to.
+    pub media: String,
     /// No server is up.
     pub outage: bool,
     /// In order of priority.
@@ -42,8 +44,10 @@ pub struct ServerStatus {
     pub name: String,
     /// Its own address.
     pub address: Ipv4Addr,
-    /// `up`, `down` or `unknown`.
+    /// `up`, `maintenance`, `down` or `unknown`.
     pub health: String,
+    /// What is wrong with it.
+    pub fault: Option<String>,
 }
 
 impl Status {
@@ -57,9 +61,17 @@ impl Status {
         self.interfaces.iter().filter_map(|interface| interface.program_id).collect()
     }
 
-    /// The health of a server: `up`, `down`, `unknown`, or empty if there is none of that name.
+    /// The health of a server: `up`, `maintenance`, `down`, `unknown`, or empty if there is none of that name.
     pub fn health(&self, server: &str) -> &str {
-        let mut servers = self.services.iter().flat_map(|service| &service.servers);
-        servers.find(|candidate| candidate.name == server).map_or("", |server| &server.health)
+        self.server(server).map_or("", |server| &server.health)
+    }
+
+    /// What is wrong with a server; empty if nothing is.
+    pub fn fault(&self, server: &str) -> &str {
+        self.server(server).and_then(|server| server.fault.as_deref()).unwrap_or("")
+    }
+
+    fn server(&self, name: &str) -> Option<&ServerStatus> {
+        self.services.iter().flat_map(|service| &service.servers).find(|server| server.name == name)
     }
 }

@@ -29,7 +29,8 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Calls {
     contact: SocketAddrV4,
-    options_status: u16,
+    /// Whether OPTIONS are answered by 503.
+    pub(super) in_maintenance: bool,
     free_ports: VecDeque<u16>,
     /// Contacts and their expiry by address of record.
     bindings: HashMap<String, HashMap<String, Instant>>,
@@ -62,9 +63,9 @@ struct Unacknowledged {
 
 impl Calls {
     /// `contact` is what the server says its address is, `ports` are the RTP ports that it may offer.
-    pub(super) fn new(contact: SocketAddrV4, ports: VecDeque<u16>, options_status: u16) -> Self {
+    pub(super) fn new(contact: SocketAddrV4, ports: VecDeque<u16>) -> Self {
         let (bindings, answered, dialogs) = Default::default();
-        Self { contact, options_status, free_ports: ports, bindings, answered, next_purge: None, dialogs }
+        Self { contact, in_maintenance: false, free_ports: ports, bindings, answered, next_purge: None, dialogs }
     }
 
     /// Takes a datagram and returns the answers. What is no SIP request is dropped, as are responses.
@@ -150,7 +151,8 @@ impl Calls {
     }
 
     fn options(&self, request: &Request, tag: &str, from: SocketAddr) -> Result<Response> {
-        let mut response = sip::answer(request, self.options_status, tag, from)?;
+        let status = if self.in_maintenance { 503 } else { 200 };
+        let mut response = sip::answer(request, status, tag, from)?;
         response.headers.push(rsip::headers::Allow::new(ALLOW).into());
         Ok(finished(response, None))
     }
@@ -241,7 +243,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let calls = Calls::new("192.0.2.10:5060".parse().unwrap(), [10_000, 10_002].into(), 200);
+            let calls = Calls::new("192.0.2.10:5060".parse().unwrap(), [10_000, 10_002].into());
             Self { calls, now: Instant::now() }
         }
 
