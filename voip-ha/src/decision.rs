@@ -19,7 +19,8 @@
 //!
 //! A fault that concerns all servers, such as a dead switch behind the gateway or its own link, is no reason to prefer
 //! another one. So rule 2 wants more of a server than to be called up:
-//! - if the active server fell silent, the other must have given a sign of life since;
+//! - if the active server fell silent, the other must have given a sign of life since the first question that stayed
+//!   unanswered (it is asked at that moment, too);
 //! - if the other came up only after that, the active one first gets the time that it needs itself (`settle`).
 //!
 //! Servers that fall again and again are taken last by rule 2 and not at all by rule 5, until their penalty has decayed. A
@@ -57,6 +58,8 @@ pub struct Standing {
     pub reachable: bool,
     /// When it last gave a sign of life.
     pub last_sign: Option<Instant>,
+    /// From when on it was asked in vain, if its silence brought it down.
+    pub silent_since: Option<Instant>,
     /// When it last sent to a client.
     pub last_heard: Option<Instant>,
     /// Whether its fault is proved to be its own, and not mere silence.
@@ -369,7 +372,8 @@ impl Decision {
 
     /// Who may take over from a server that is down.
     fn successors(&self, servers: &[Standing], active: &Standing, now: Instant) -> Vec<(Rank, Instant)> {
-        let began = active.last_sign.unwrap_or(active.since);
+        // Not since its last sign alone: of two servers that fall silent together, one gave its last sign later.
+        let began = active.last_sign.max(active.silent_since).unwrap_or(active.since);
         let confirmed = |rank: &Rank| active.certain || servers[rank.0].last_sign > Some(began);
         let due = |server: &Standing| server.since + if server.since > began { self.settle } else { Duration::ZERO };
         let ranks = self.by_preference(servers, now).filter(confirmed);

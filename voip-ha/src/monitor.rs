@@ -107,6 +107,7 @@ pub struct Monitor {
     /// When the first of the OPTIONS was sent that were missed since the last answer, and how many were.
     unserved: Option<(Instant, u32)>,
     no_way_since: Option<Instant>,
+    silent_since: Option<Instant>,
     close_calls: u64,
 }
 
@@ -132,6 +133,7 @@ impl Monitor {
             last_echo: None,
             unserved: None,
             no_way_since: None,
+            silent_since: None,
             close_calls: 0,
         }
     }
@@ -139,6 +141,11 @@ impl Monitor {
     /// When it last gave a sign of life, of whatever kind.
     pub fn last_sign(&self) -> Option<Instant> {
         self.last_sign
+    }
+
+    /// From when on it was asked in vain, for the last verdict about its silence.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
     }
 
     /// When it last sent to a client.
@@ -341,6 +348,7 @@ impl Monitor {
                 if self.echo_works {
                     let silence = now.saturating_duration_since(self.last_sign.unwrap_or(since));
                     steps.push(Step::Observed(Evidence::Unreachable { probes: asked, silence }));
+                    self.silent_since = Some(since);
                 }
                 self.phase = Phase::Busy { since };
             }
@@ -359,6 +367,7 @@ impl Monitor {
             let silence = now.saturating_duration_since(since);
             if silence >= hang && self.last_sign.is_none_or(|sign| now.saturating_duration_since(sign) >= hang) {
                 steps.push(Step::Observed(Evidence::CutOff { silence }));
+                self.silent_since = Some(since);
                 return;
             }
         }
@@ -368,6 +377,7 @@ impl Monitor {
         if missed >= confirm && silence >= hang && !(sends && silence < patience) {
             let host_answers = self.last_echo > Some(since);
             steps.push(Step::Observed(Evidence::Hung { silence, host_answers }));
+            self.silent_since = Some(since);
         }
     }
 

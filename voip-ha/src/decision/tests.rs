@@ -27,7 +27,8 @@ fn decision(auto: bool, active: Rank, now: Instant) -> Decision {
 
 /// A server that has this health since then, and gave its last sign of life at that moment.
 fn standing(health: Health, since: Instant) -> Standing {
-    Standing { health, since, reachable: true, last_sign: Some(since), last_heard: None, certain: false }
+    let (last_sign, silent_since) = (Some(since), None);
+    Standing { health, since, reachable: true, last_sign, silent_since, last_heard: None, certain: false }
 }
 
 /// Dead by proof, so that nothing has to be confirmed.
@@ -162,6 +163,12 @@ fn a_server_is_taken_for_a_silent_one_only_after_it_gave_a_sign_of_life_since() 
     {
         let flip = decision(false, MASTER, now).decide(&[master, backup(sign)], now);
         assert_eq!(flip, taken.then(|| failover(MASTER, BACKUP)));
+    }
+    let asked = now + Duration::from_millis(3);
+    let master = Standing { silent_since: Some(asked), ..master };
+    for (sign, taken) in [(asked, false), (asked + Duration::from_nanos(1), true)] {
+        let flip = decision(false, MASTER, now).decide(&[master, backup(sign)], asked + HOLD_DOWN);
+        assert_eq!(flip.is_some(), taken, "a sign of before the question that the master did not answer says nothing");
     }
     let stale = backup(now - Duration::from_millis(90));
     let flip = decision(false, MASTER, now).decide(&[crashed(now), stale], now);

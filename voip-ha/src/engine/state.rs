@@ -114,6 +114,7 @@ impl ServerState {
             since: self.since,
             reachable: self.reachable,
             last_sign: self.monitor.last_sign(),
+            silent_since: self.monitor.silent_since(),
             last_heard: self.monitor.last_heard(),
             certain: self.detector.is_certain(),
         }
