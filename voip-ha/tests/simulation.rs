@@ -9,9 +9,9 @@
 //!
 //! Under this no server may be left that is well. For each run, at random:
 //! - *Loss* of 0 to 2 % of all packets, each way, probes, answers, refusals and media alike.
-//! - *Bursts*, 5 to 60 s apart on each way, in which everything is lost, for up to four fifths of
+//! - *Disturbances* of the way to each server, 6 to 61 s apart on average and never less than one, in which it loses
+//!   everything in both directions, or keeps everything back and delivers it at the end. They last up to four fifths of
 //!   `min(timeout_min, quiet) + (confirm − 1) · confirm_gap`: 4 ms for `lan`, 48 ms for `wan`, 440 ms for `cautious`.
-//! - *Holds* of the same number and length, in which a way keeps all packets back and delivers them at the end.
 //! - *Delay* of 20 to 150 µs one way for `lan`, 1 to 8 ms for the others; jitter with a mean of 5 to 35 % of it; up to 0.2 %
 //!   of packets late by up to 15 times `timeout_min`, so that answers are reordered; up to 0.5 % doubled.
 //! - *Pauses* of a server's processes for up to 50 ms, 20 to 120 s apart. Its kernel goes on answering echoes; OPTIONS are
@@ -20,10 +20,11 @@
 //!   kernel's stamps stay right, and sockets lose nothing.
 //! - *Steps* of the gateway's wall clock by up to 12 s either way, 10 to 600 s apart: answers that wait in a socket at that
 //!   moment get a wrong time. The servers' clocks appear nowhere.
-//! - 0, 1 or 50 streams of media, a packet every 20 ms each, that go where the service's media goes.
+//! - 0, 1 or 50 streams of media, a packet every 20 ms each, that go where the service's media goes. Calls end 2 to 60 s
+//!   apart, and the server refuses the last packets for them.
 //!
-//! Not in it: servers whose kernels stand still, and failures of the network that are longer than the bursts. Those are
-//! faults.
+//! Not in it: servers whose kernels stand still, and failures of the network that are longer than the
+//! disturbances. Those are faults.
 
 #[path = "simulation/host.rs"]
 mod host;
@@ -116,7 +117,7 @@ fn ten_minutes(seed: u64, preset: &str, keys: &str, loud: bool) -> Vec<String> {
 
 #[test]
 fn no_server_that_is_well_is_left_for_the_stated_noise() {
-    let hours = env::var("VOIP_HA_HOURS").ok().map_or(10, |hours| hours.parse().expect("VOIP_HA_HOURS is a number"));
+    let hours = env::var("VOIP_HA_HOURS").ok().map_or(60, |hours| hours.parse().expect("VOIP_HA_HOURS is a number"));
     assert_none(&seeds(hours * 6, |seed, loud| ten_minutes(seed, PRESETS[seed as usize % 3], "", loud)));
 }
 
@@ -124,6 +125,35 @@ fn no_server_that_is_well_is_left_for_the_stated_noise() {
 fn one_unanswered_pair_would_be_too_little_to_leave_a_server() {
     let wrong = (0..24).flat_map(|seed| ten_minutes(seed, "lan", ", confirm = 1", false)).count();
     assert!(wrong > 0, "the noise is too weak to say anything");
+}
+
+/// All servers fall silent at the same moment, and come back at the same moment: a switch was restarted. It takes longer
+/// than the standby needs to be found silent, too. One that ends between the two verdicts is not told from a fault of the
+/// active server: then the standby is the one that answers.
+fn common_fault(seed: u64, loud: bool) -> Vec<String> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (preset, streams) = (any(&mut rng, &PRESETS), any(&mut rng, &STREAMS));
+    let fault = any(&mut rng, &[State::Silent, State::Silent, State::Unplugged]);
+    let delay = delay(preset, &mut rng);
+    let config = config(preset, "", "failback = 'manual'");
+    let (settings, noise) = (probe(&config), Noise::none(delay));
+    let mut world = World::new(&config, noise, streams, &mut rng, loud);
+    let from = CALM + Duration::from_secs(3).mul_f64(rng.f64());
+    let judged = settings.standby_interval + bound(settings, State::Silent, streams, &noise, true);
+    let until = from + judged + Duration::from_secs(20).mul_f64(rng.f64() * rng.f64());
+    for server in 0..2 {
+        world.script(server, from, fault);
+        world.script(server, until, State::Well);
+    }
+    world.run(until + Duration::from_secs(20));
+    let mut wrong = std::mem::take(&mut world.watch.broken);
+    wrong.extend(world.flips.iter().map(|(_, flip)| format!("{preset}, {streams} streams: {flip}")));
+    wrong
+}
+
+#[test]
+fn a_fault_that_all_servers_share_moves_nothing() {
+    assert_none(&seeds(500, common_fault));
 }
 
 /// Both servers fail again and again, in many ways.
@@ -151,7 +181,7 @@ fn no_dead_server_stays_active_beside_one_that_is_up_unless_somebody_is_told_why
 /// A day on which the master flaps, and on some the backup too. Gives the most failovers in an hour.
 fn day_of_flapping(seed: u64, policy: &str, loud: bool) -> (Vec<String>, usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let config = config("lan", "", policy);
+    let config = config("cautious", "", policy);
     let mut world = World::new(&config, Noise::none(Duration::from_micros(50)), 0, &mut rng, loud);
     let (time, period) = (MINUTE * 60 * 6, Duration::from_secs(rng.u64(10..90)));
     for server in 0..=rng.usize(..2) {
@@ -169,7 +199,7 @@ fn day_of_flapping(seed: u64, policy: &str, loud: bool) -> (Vec<String>, usize) 
 #[test]
 fn damping_and_budget_bound_the_flips_of_an_hour() {
     let policy = "failback = 'auto', hold_down_s = 5";
-    assert_none(&seeds(12, |seed, loud| day_of_flapping(seed, policy, loud).0));
+    assert_none(&seeds(16, |seed, loud| day_of_flapping(seed, policy, loud).0));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use voip_ha::monitor::ProbeKind;
 
-use super::noise::{Noise, Path, Windows, exponential};
+use super::noise::{Disturbed, Noise, Path, Windows, exponential};
 
 /// Longest time that a SIP process takes for an answer while it is not paused.
 pub(crate) const SLOWEST_ANSWER: Duration = Duration::from_micros(500);
@@ -83,11 +83,12 @@ impl Host {
         let slot = |n: usize| PACKET * n as u32 / streams as u32;
         let mut phases: Vec<_> = (0..streams).map(|n| if even { slot(n) } else { PACKET.mul_f64(rng.f64()) }).collect();
         phases.sort();
+        let [there, back] = Path::both(*noise, start, rng);
         Self {
             script: vec![(start, State::Well)],
             start,
-            there: Path::new(*noise, start, rng),
-            back: Path::new(*noise, start, rng),
+            there,
+            back,
             pauses: Windows::new(noise.pauses, start, rng),
             rng: rng.fork(),
             refusals: (REFUSALS_AT_ONCE, start),
@@ -176,18 +177,18 @@ impl Host {
                 if self.is_lost(cycle, index) || !self.state(sent).sends_media() || self.pauses.end(sent).is_some() {
                     continue;
                 }
-                if self.back.bursts.end(sent).is_some() {
+                let arrives = match self.back.disturbed(sent) {
+                    Some(Disturbed::Lost) => continue,
+                    Some(Disturbed::HeldUntil(end)) => end,
+                    None => sent,
+                };
+                if arrives > until {
+                    held = sent - Duration::from_nanos(1);
                     continue;
                 }
-                match self.back.holds.end(sent).filter(|end| *end > until) {
-                    Some(_) => held = sent - Duration::from_nanos(1),
-                    None => {
-                        let at = self.back.holds.end(sent).unwrap_or(sent) + self.delay;
-                        let grains = at.saturating_duration_since(self.start).as_nanos() / GRAIN.as_nanos();
-                        self.heard = self.heard.max(Some(self.start + GRAIN * grains as u32));
-                        break 'search;
-                    }
-                }
+                let grains = (arrives + self.delay).duration_since(self.start).as_nanos() / GRAIN.as_nanos();
+                self.heard = self.heard.max(Some(self.start + GRAIN * grains as u32));
+                break 'search;
             }
             let Some(before) = cycle.checked_sub(1) else { break };
             cycle = before;

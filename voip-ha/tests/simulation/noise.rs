@@ -20,20 +20,21 @@ pub(crate) struct Noise {
     pub(crate) duplicates: f64,
     /// Share of packets that are overtaken by others, and by how much at the most.
     pub(crate) spikes: (f64, Duration),
-    /// Mean time from one burst to the next, and the longest: all is lost in it.
-    pub(crate) bursts: (Duration, Duration),
-    /// The same of times in which a way holds all packets back.
-    pub(crate) holds: (Duration, Duration),
+    /// Mean time from one disturbance of a way to the next, and the longest: all is lost in it, or all is held back.
+    pub(crate) disturbances: (Duration, Duration),
     /// The same of pauses of a server's processes.
     pub(crate) pauses: (Duration, Duration),
     /// The same of times in which the gateway does not run.
     pub(crate) stalls: (Duration, Duration),
     /// Mean time from one step of the gateway's wall clock to the next.
     pub(crate) steps: Duration,
+    /// Mean time from one end of a call to the next, at which packets of it are refused.
+    pub(crate) calls: Duration,
     /// Mean lateness of the gateway's timers.
     pub(crate) lateness: Duration,
 }
 
+const APART: Duration = Duration::from_secs(1);
 const NEVER: (Duration, Duration) = (Duration::ZERO, Duration::ZERO);
 
 impl Noise {
@@ -45,11 +46,11 @@ impl Noise {
             loss: 0.0,
             duplicates: 0.0,
             spikes: (0.0, Duration::ZERO),
-            bursts: NEVER,
-            holds: NEVER,
+            disturbances: NEVER,
             pauses: NEVER,
             stalls: NEVER,
             steps: Duration::ZERO,
+            calls: Duration::ZERO,
             lateness: Duration::from_micros(30),
         }
     }
@@ -63,11 +64,11 @@ impl Noise {
             loss: 0.02 * rng.f64(),
             duplicates: 0.005 * rng.f64(),
             spikes: (0.002 * rng.f64(), settings.timeout_min * 15),
-            bursts: (seconds(rng, 5..60), longest),
-            holds: (seconds(rng, 5..60), longest),
+            disturbances: (seconds(rng, 5..60), longest),
             pauses: (seconds(rng, 20..120), Duration::from_millis(50)),
             stalls: (seconds(rng, 10..120), Duration::from_millis(300)),
             steps: seconds(rng, 10..600),
+            calls: seconds(rng, 2..60),
             lateness: Duration::from_micros(rng.u64(20..300)),
             ..Self::none(delay)
         }
@@ -86,13 +87,14 @@ fn endured(settings: &Probe) -> Duration {
     (first + settings.confirm_gap * (settings.confirm - 1)) * 4 / 5
 }
 
-/// Stretches of time that come at random.
+/// Stretches of time that come at random, at least a second apart.
 #[derive(Clone, Debug)]
 pub(crate) struct Windows {
     mean: Duration,
     longest: Duration,
     rng: fastrand::Rng,
-    made: VecDeque<(Instant, Instant)>,
+    /// Start, end, and a coin.
+    made: VecDeque<(Instant, Instant, bool)>,
     /// Up to when they are made.
     horizon: Instant,
 }
@@ -104,18 +106,22 @@ impl Windows {
 
     /// When the stretch ends that this moment is in.
     pub(crate) fn end(&mut self, at: Instant) -> Option<Instant> {
+        self.current(at).map(|(end, _)| end)
+    }
+
+    fn current(&mut self, at: Instant) -> Option<(Instant, bool)> {
         if self.mean.is_zero() {
             return None;
         }
         while self.horizon <= at {
-            let start = self.horizon + exponential(self.mean, &mut self.rng);
+            let start = self.horizon + APART + exponential(self.mean, &mut self.rng);
             self.horizon = start + self.longest.mul_f64(self.rng.f64());
-            self.made.push_back((start, self.horizon));
+            self.made.push_back((start, self.horizon, self.rng.bool()));
         }
-        while self.made.front().is_some_and(|(_, end)| *end + Duration::from_secs(2) < at) {
+        while self.made.front().is_some_and(|(_, end, _)| *end + Duration::from_secs(2) < at) {
             self.made.pop_front();
         }
-        self.made.iter().find(|(start, end)| *start <= at && at < *end).map(|(_, end)| *end)
+        self.made.iter().find(|(start, end, _)| *start <= at && at < *end).map(|(_, end, coin)| (*end, *coin))
     }
 }
 
@@ -124,22 +130,39 @@ impl Windows {
 pub(crate) struct Path {
     noise: Noise,
     rng: fastrand::Rng,
-    pub(crate) bursts: Windows,
-    pub(crate) holds: Windows,
+    disturbances: Windows,
+}
+
+/// What a disturbed way does to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbed {
+    Lost,
+    HeldUntil(Instant),
 }
 
 impl Path {
-    pub(crate) fn new(noise: Noise, start: Instant, rng: &mut fastrand::Rng) -> Self {
-        let (bursts, holds) = (Windows::new(noise.bursts, start, rng), Windows::new(noise.holds, start, rng));
-        Self { noise, rng: rng.fork(), bursts, holds }
+    /// Both directions are disturbed at the same time.
+    pub(crate) fn both(noise: Noise, start: Instant, rng: &mut fastrand::Rng) -> [Self; 2] {
+        let disturbances = Windows::new(noise.disturbances, start, rng);
+        [(); 2].map(|()| Self { noise, rng: rng.fork(), disturbances: disturbances.clone() })
+    }
+
+    /// What happens to a packet that is sent now.
+    pub(crate) fn disturbed(&mut self, at: Instant) -> Option<Disturbed> {
+        let (end, loses) = self.disturbances.current(at)?;
+        Some(if loses { Disturbed::Lost } else { Disturbed::HeldUntil(end) })
     }
 
     /// When a packet that is sent now arrives, if it does.
     pub(crate) fn pass(&mut self, at: Instant) -> Option<Instant> {
-        if self.rng.f64() < self.noise.loss || self.bursts.end(at).is_some() {
+        if self.rng.f64() < self.noise.loss {
             return None;
         }
-        let at = self.holds.end(at).unwrap_or(at);
+        let at = match self.disturbed(at) {
+            Some(Disturbed::Lost) => return None,
+            Some(Disturbed::HeldUntil(end)) => end,
+            None => at,
+        };
         let varies = exponential(self.noise.jitter, &mut self.rng).min(self.noise.jitter * 10);
         let (share, most) = self.noise.spikes;
         let spike = if self.rng.f64() < share { most.mul_f64(self.rng.f64()) } else { Duration::ZERO };

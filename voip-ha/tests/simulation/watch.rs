@@ -60,9 +60,9 @@ impl Watch {
     }
 
     /// The engine has done what was due.
-    pub(crate) fn ticked(&mut self, next: Option<Instant>, now: Instant) {
+    pub(crate) fn ticked(&mut self, next: Option<Instant>, start: Instant, now: Instant) {
         if next.is_none_or(|next| next <= now) {
-            self.broken.push("(e) what is due next is due already".to_owned());
+            self.broken.push(format!("(e) after {:?} what is due next is due already", now - start));
         }
         self.ticks += 1;
         self.ticks_in_second += 1;
@@ -78,6 +78,7 @@ impl Watch {
         let service = &engine.services()[0];
         let health = |server: usize| engine.servers()[server].detector.health();
         let active = service.active().0;
+        self.told_kept &= service.kept;
         let another = (0..engine.servers().len()).any(|server| server != active && health(server) == Health::Up);
         if health(active) != Health::Down {
             self.dead_since = None;
@@ -114,7 +115,6 @@ impl Watch {
     }
 
     pub(crate) fn flipped(&mut self, flip: &FlipRecord, now: Instant) {
-        self.told_kept = false;
         let times = match flip.cause {
             Cause::Failover => &mut self.failovers,
             Cause::Failback => &mut self.failbacks,

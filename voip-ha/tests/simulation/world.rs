@@ -34,7 +34,9 @@ const STAMP_CAP: f64 = 10.0;
 enum Wake {
     Refused(usize),
     TrafficRefused(usize),
-    NoCarrier(usize),
+    /// A call ends: the server refuses the last packets for it.
+    CallEnds,
+    NoCarrier,
     Order(usize),
 }
 
@@ -88,6 +90,7 @@ impl World {
             loud,
         };
         world.move_calls();
+        world.await_end_of_a_call();
         world
     }
 
@@ -96,7 +99,7 @@ impl World {
         let at = self.start + after;
         self.hosts[server].script.push((at, state));
         if state == State::Unplugged {
-            self.wakes.push(Reverse((at + CARRIER, Wake::NoCarrier(server))));
+            self.wakes.push(Reverse((at + CARRIER, Wake::NoCarrier)));
         }
         if state == State::Crashed && self.streams > 0 {
             // The host of the dead server refuses the packets of its calls, a few at once for each client.
@@ -148,14 +151,12 @@ impl World {
         let heard: Vec<_> = self.hosts.iter_mut().map(|host| host.heard(now)).collect();
         let outputs = self.engine.tick(|server| heard[server.0], now);
         self.carry_out(outputs);
-        self.watch.ticked(self.engine.next_deadline(now), now);
+        self.watch.ticked(self.engine.next_deadline(now), self.start, now);
     }
 
     fn take_wakes(&mut self) {
-        while let Some(Reverse((at, _))) = self.wakes.peek()
-            && *at <= self.now
-        {
-            let Some(Reverse((_, wake))) = self.wakes.pop() else { return };
+        while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
+            let Some(Reverse((at, wake))) = self.wakes.pop() else { return };
             let now = self.now;
             let outputs = match wake {
                 Wake::Refused(server) => {
@@ -168,10 +169,25 @@ impl World {
                     self.engine.traffic_refused(ServerId(server), now)
                 }
                 Wake::TrafficRefused(_) => continue,
-                Wake::NoCarrier(server) => self.engine.no_carrier(&[ServerId(server)], now),
+                Wake::CallEnds => {
+                    self.await_end_of_a_call();
+                    self.engine.traffic_refused(self.engine.services()[0].media(), now)
+                }
+                Wake::NoCarrier => {
+                    let is_cut = |server: &ServerId| self.hosts[server.0].state(at - CARRIER) == State::Unplugged;
+                    let cut: Vec<_> = (0..self.hosts.len()).map(ServerId).filter(is_cut).collect();
+                    self.engine.no_carrier(&cut, now)
+                }
                 Wake::Order(order) => self.engine.wish(&self.orders[order], now).unwrap_or_default(),
             };
             self.carry_out(outputs);
+        }
+    }
+
+    fn await_end_of_a_call(&mut self) {
+        if self.streams > 0 && !self.noise.calls.is_zero() {
+            let at = self.now + exponential(self.noise.calls, &mut self.rng);
+            self.wakes.push(Reverse((at, Wake::CallEnds)));
         }
     }
 
