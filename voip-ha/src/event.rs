@@ -96,6 +96,11 @@ pub enum Happening {
         /// Whether because an operator holds the service; else because its failovers of the hour are used up.
         held: bool,
     },
+    /// That is over: the active server serves again, or another one is active.
+    KeptEnded {
+        /// Name of the service.
+        service: String,
+    },
     /// A server fell so often that others are preferred until its penalty has decayed.
     Suppressed {
         /// Name of the server.
@@ -222,6 +227,7 @@ impl fmt::Display for Happening {
                 "{service}: {server} is DOWN AND STAYS ACTIVE: the failovers of this hour are used up \
                  (policy.failovers_per_hour); `voip-ha switch` still works"
             ),
+            Self::KeptEnded { service } => write!(f, "{service}: its active server serves again"),
             Self::Suppressed { server, seconds } => {
                 write!(f, "{server} fell too often: others are preferred for the next {seconds} s")
             }

@@ -19,19 +19,23 @@
 //!
 //! # How often this is wrong
 //!
-//! *Unreachable* takes `confirm` echoes and as many OPTIONS lost in a row, and no packet to a client in the same time. The
-//! echo is answered by the host's kernel, whatever its processes do, and is stamped by the gateway's kernel on arrival, so
-//! neither a busy server nor a busy gateway delays it. If each packet is lost with probability p by itself, a
-//! confirmation fails with p^(2·2·confirm): each answer needs two packets to arrive. It begins with each missed probe: with the preset
-//! `lan` (4 pairs, 51 probes a second) and p = 1 %, that is once in 10³⁰ years, and traffic makes it rarer still. So what is left
-//! is not loss but a pause of the whole way, longer than `quiet + (confirm − 1) · confirm_gap + timeout`: 8 ms for `lan`, and
-//! as much more as the measured round trips vary. A host that stands still for longer than that now and then, such as a
-//! virtual machine that is moved, wants the preset `cautious`.
+//! *Unreachable* takes `confirm` echoes in a row without an answer, no answer to as many OPTIONS in the same time, and no
+//! packet to a client. The echo is answered by the host's kernel, whatever its processes do, and is stamped by the
+//! gateway's kernel on arrival, so neither a busy server nor a busy gateway delays it. Let each packet be lost with
+//! probability p by itself; a question fails if it or its answer is lost, with about 2p. A confirmation then fails with (2p)^(2·confirm)
+//! while SIP answers, and with (2p)^confirm while the SIP process pauses and only echoes speak. For the preset `lan`
+//! (4 pairs) and p = 0.5 % that is 10⁻¹⁶ and 10⁻⁸. Each missed probe begins one, about one in two seconds at 51
+//! probes a second: once in 600 million years while SIP answers, and once in 1.6 years if it pauses twice a second all the time.
+//!
+//! So what is left is not loss but a pause of the whole way: longer than `quiet + (confirm − 1) · confirm_gap + timeout` for
+//! packets that are kept back, 8 ms for `lan`, and as much more as the measured round trips vary. A host that stands still
+//! for longer than that now and then, such as a virtual machine that is moved, wants the preset `cautious`.
 //!
 //! A phi-accrual detector would turn the same variation of round trips into a level of suspicion. It needs a history that
 //! fits the present, and its threshold is a number that nobody can check against a packet trace. Confirmation spends eight
 //! packets and a few milliseconds, and every step of it is in the receipt.
 
+mod incoming;
 mod quiet;
 mod rtt;
 mod track;
@@ -39,16 +43,10 @@ mod track;
 use std::time::{Duration, Instant};
 
 use self::{quiet::Quiet, track::Track};
-use crate::{
-    config::Probe,
-    evidence::Evidence,
-    probe::sip_options::{AnswerKind, verdict},
-};
+use crate::{config::Probe, evidence::Evidence};
 
 /// Time from one echo to the next while all is well.
 const ECHO_INTERVAL: Duration = Duration::from_secs(1);
-/// Shortest time from one question that refused traffic provokes to the next. Refusals are normal at the end of a call.
-const PROVOKED_GAP: Duration = Duration::from_millis(5);
 
 /// A kind of probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,85 +213,6 @@ impl Monitor {
         waiting.into_iter().flatten().fold(next, Instant::min)
     }
 
-    /// The answer to a probe, received at `at`; `status` is the SIP status of an answer to OPTIONS. `None`: it is no final
-    /// answer, or belongs to no probe.
-    pub fn answered(&mut self, kind: ProbeKind, number: u64, status: u16, at: Instant) -> Option<Evidence> {
-        if kind == ProbeKind::Echo {
-            let reply = self.echo.answered(number, at)?;
-            (self.echo_works, self.echoes_lost) = (true, 0);
-            self.last_echo = self.last_echo.max(Some(at));
-            self.gave_sign(at);
-            return Some(Evidence::Echo { rtt: reply.rtt });
-        }
-        let kind = verdict(status);
-        if kind == AnswerKind::Provisional {
-            return None;
-        }
-        let reply = self.options.answered(number, at)?;
-        self.gave_sign(at);
-        if reply.missed {
-            return Some(Evidence::Late { rtt: reply.rtt });
-        }
-        self.last_answer = self.last_answer.max(Some(at));
-        (self.unserved, self.no_way_since) = (None, None);
-        // A host that answers OPTIONS and no echo filters echoes. Then their loss says nothing.
-        self.echo_works &= self.echoes_lost < 2 * self.settings.confirm;
-        Some(match kind {
-            AnswerKind::Alive => Evidence::Answer { status, rtt: reply.rtt },
-            _ => Evidence::NoService { status },
-        })
-    }
-
-    /// The port was refused: an answer to all that was asked so far.
-    pub fn refused(&mut self) -> Evidence {
-        self.options.forget();
-        Evidence::Refused
-    }
-
-    /// Somebody on the way said that the host cannot be reached. It may be a passing trouble of routes, so it is no more
-    /// than a reason to look.
-    pub fn host_unreachable(&mut self, now: Instant) -> Evidence {
-        self.suspect(now);
-        Evidence::HostUnreachable
-    }
-
-    /// An ICMP error about a packet to the server was seen. It may be the end of a call, or forged: a reason to ask, no
-    /// more. `None` if the last one was a moment ago.
-    pub fn traffic_refused(&mut self, now: Instant) -> Option<Evidence> {
-        if self.provoked.is_some_and(|last| now.saturating_duration_since(last) < PROVOKED_GAP) {
-            return None;
-        }
-        self.provoked = Some(now);
-        self.next_options = now;
-        Some(Evidence::TrafficRefused)
-    }
-
-    /// A probe could not be sent, because there is no way to the server.
-    pub fn cannot_send(&mut self, kind: ProbeKind, number: u64, now: Instant) -> Option<Evidence> {
-        self.take_back(kind, number);
-        if kind == ProbeKind::Echo {
-            return None;
-        }
-        self.no_way_since.get_or_insert(now);
-        Some(Evidence::NoWay)
-    }
-
-    /// A probe was not sent, because the gateway is short of something. That is nobody's fault.
-    pub fn take_back(&mut self, kind: ProbeKind, number: u64) {
-        self.track(kind).take_back(number);
-    }
-
-    /// Asks at once: somebody depends on the answer.
-    pub fn ask_now(&mut self, now: Instant) {
-        (self.next_options, self.next_echo) = (now, now);
-    }
-
-    /// The gateway itself stood still, or lost what it had received: what waits is waited for anew.
-    pub fn forgive(&mut self, now: Instant) {
-        self.options.postpone(now);
-        self.echo.postpone(now);
-    }
-
     fn track(&mut self, kind: ProbeKind) -> &mut Track {
         match kind {
             ProbeKind::Options => &mut self.options,
@@ -356,9 +275,11 @@ impl Monitor {
         }
     }
 
-    /// Whether an answer to a question asked at or after `since` may still come in time.
+    /// Whether an answer to a question asked at or after `since` may still come in time. Where the host answers echoes, its
+    /// echo says more than SIP does, and sooner: an answer to OPTIONS counts until then.
     fn waits_since(&self, since: Instant) -> bool {
-        [&self.options, &self.echo].iter().any(|track| track.newest_waiting() >= Some(since))
+        let track = if self.echo_works { &self.echo } else { &self.options };
+        track.newest_waiting() >= Some(since)
     }
 
     fn look_for_a_hang(&mut self, now: Instant, steps: &mut Vec<Step>) {

@@ -1,7 +1,11 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{event::FlipRecord, evidence::Fault};
+use crate::{
+    decision::{Refusal, Scope},
+    event::FlipRecord,
+    evidence::Fault,
+};
 
 mod lab;
 mod orders;

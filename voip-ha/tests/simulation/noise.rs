@@ -58,7 +58,7 @@ impl Noise {
     /// The stated noise: what the settings are made for.
     pub(crate) fn stated(settings: &Probe, delay: Duration, rng: &mut fastrand::Rng) -> Self {
         let seconds = |rng: &mut fastrand::Rng, range: std::ops::Range<u64>| Duration::from_secs(rng.u64(range));
-        let longest = endured(settings);
+        let longest = endured(settings, delay);
         Self {
             jitter: delay.mul_f64(0.05 + 0.3 * rng.f64()),
             loss: 0.02 * rng.f64(),
@@ -80,11 +80,11 @@ impl Noise {
     }
 }
 
-/// How long a way may lose or hold back everything, with a fifth for safety: from the first packet that misses to the last
-/// pair of a confirmation.
-fn endured(settings: &Probe) -> Duration {
+/// How long a way may lose or hold back everything so that a confirmation still has two pairs of its own: from the first
+/// packet that misses to the last pair but one, less the time that these are under way.
+fn endured(settings: &Probe, delay: Duration) -> Duration {
     let first = if settings.quiet.is_zero() { settings.timeout_min } else { settings.timeout_min.min(settings.quiet) };
-    (first + settings.confirm_gap * (settings.confirm - 1)) * 4 / 5
+    (first + settings.confirm_gap * settings.confirm.saturating_sub(2)).saturating_sub(delay * 2)
 }
 
 /// Stretches of time that come at random, at least a second apart.

@@ -1,0 +1,98 @@
+//! What operators want.
+
+use std::time::Instant;
+
+use super::{Engine, Output};
+use crate::{
+    datapath::Steering,
+    decision::{Flip, Order, Refusal, Scope},
+    event::Happening,
+    ids::{ServerId, ServiceId},
+};
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The service.
+    pub service: ServiceId,
+    /// The server that is to be active; `None` hands the choice back to the policy.
+    pub server: Option<ServerId>,
+    /// What is to go there.
+    pub scope: Scope,
+    /// Even if the server is down, and even if the service is held.
+    pub force: bool,
+    /// Why, and who asks.
+    pub words: Words,
+}
+
+/// What an operator says of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Words {
+    /// Why.
+    pub reason: Option<String>,
+    /// Who asks.
+    pub asked_by: Option<String>,
+}
+
+impl Engine {
+    /// Whether a wish would be granted.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    pub fn may(&self, wish: &Wish) -> Result<(), Refusal> {
+        self.services[wish.service.0].decision.may(&self.order(wish), &self.standings(wish.service))
+    }
+
+    /// Grants an operator's wish.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::may`]; nothing has changed then.
+    pub fn wish(&mut self, wish: &Wish, now: Instant) -> Result<Vec<Output>, Refusal> {
+        let (order, standings) = (self.order(wish), self.standings(wish.service));
+        let before = self.steering(wish.service);
+        let flip = self.services[wish.service.0].decision.obey(&order, &standings, now)?;
+        let told = Happening::Choice {
+            service: self.services[wish.service.0].name.clone(),
+            server: wish.server.map(|server| self.servers[server.0].name.clone()),
+            reason: wish.words.reason.clone(),
+            asked_by: wish.words.asked_by.clone(),
+        };
+        Ok(self.ordered(wish.service, flip, before, &wish.words, told, now))
+    }
+
+    /// An operator holds a service as it is, or lets it go.
+    pub fn hold(&mut self, service: ServiceId, held: bool, words: &Words, now: Instant) -> Vec<Output> {
+        let (before, standings) = (self.steering(service), self.standings(service));
+        let state = &mut self.services[service.0];
+        state.decision.hold(held);
+        let Words { reason, asked_by } = words.clone();
+        let told = Happening::Held { service: state.name.clone(), held, reason, asked_by };
+        let flip = state.decision.decide(&standings, now);
+        self.ordered(service, flip, before, words, told, now)
+    }
+
+    fn order(&self, wish: &Wish) -> Order {
+        Order { to: wish.server.map(|server| self.rank(server)), scope: wish.scope, force: wish.force }
+    }
+
+    /// What an operator's order brings.
+    fn ordered(
+        &mut self,
+        service: ServiceId,
+        flip: Option<Flip>,
+        before: Steering,
+        words: &Words,
+        told: Happening,
+        now: Instant,
+    ) -> Vec<Output> {
+        let mut outputs: Vec<_> = flip.map(|flip| self.flipped(service, flip, words, now)).into_iter().collect();
+        let after = self.steering(service);
+        // Without a flip the word may still have to remember, or forget, that the server was chosen.
+        let only_the_memory = flip.is_none() && after != before;
+        outputs.push(if only_the_memory { Output::Steer(service, after, told) } else { Output::Tell(told) });
+        outputs.extend(self.changes(service, now));
+        outputs
+    }
+}
