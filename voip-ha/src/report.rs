@@ -129,14 +129,18 @@ pub struct ThroughputChange {
 impl Report {
     /// The report of what is remembered, as of `now`.
     pub fn new(history: &History, limits: Limits, assumptions: Assumptions, now: Timestamp) -> Self {
-        let mut observed: Spans = history.observed.iter().map(|seen| (seen.from, seen.to)).collect();
-        let begin = [history.complete_since, observed.begin()].into_iter().flatten().min();
+        let ever: Spans = history.observed.iter().map(|seen| (seen.from, seen.to)).collect();
+        let begin = [history.complete_since, ever.begin()].into_iter().flatten().min();
         let to = limits.until.unwrap_or(now).min(now);
         let from = limits.since.or(begin).unwrap_or(to).min(to);
+        let mut observed = ever.clone();
         observed.clip(from, to);
         let names: BTreeSet<_> = history.receipts.iter().map(|receipt| receipt.service.clone()).collect();
         let names = names.into_iter().chain(downtimes::services(history)).collect::<BTreeSet<_>>();
-        let services = names.into_iter().map(|name| service(name, history, &observed, (from, to), assumptions));
+        let services = names.into_iter().map(|name| {
+            let downtimes = downtimes(&name, history, &ever, (from, to));
+            service(name, history, &observed, (from, to), downtimes, assumptions)
+        });
         let services: Vec<_> = services.collect();
         let remarks = remarks(history, &services, &observed, from, to);
         Self {
@@ -158,11 +162,11 @@ fn service(
     history: &History,
     observed: &Spans,
     (from, to): (Timestamp, Timestamp),
+    downtimes: Vec<Downtime>,
     assumptions: Assumptions,
 ) -> ServiceReport {
     let receipts = history.receipts.iter().filter(|receipt| receipt.service == name);
     let receipts: Vec<_> = receipts.filter(|receipt| from <= receipt.at && receipt.at <= to).cloned().collect();
-    let downtimes = downtimes(&name, history, observed, (from, to));
     let without = |planned| receipts.iter().filter(|r| r.is_planned() == planned && r.downtime_ms.is_none()).count();
     let planned = summary(&downtimes, true, without(true));
     let unplanned = summary(&downtimes, false, without(false));

@@ -43,7 +43,8 @@ pub(super) fn flips_without_receipt(history: &History, from: Timestamp, to: Time
     within.filter(|event| matches!(event.happening, Happening::Flip(_)) && !receipts.contains(&event.number)).count()
 }
 
-/// All downtimes of a service that reach into the period, clipped to it, in the order of time.
+/// All downtimes of a service that reach into the period, clipped to it, in the order of time. `observed` is not clipped:
+/// how far an outage reached whose end was not seen depends on the watch at its begin, which may be before the period.
 pub(super) fn downtimes(
     service: &str,
     history: &History,
@@ -86,11 +87,12 @@ fn outages(service: &str, history: &History, observed: &Spans, now: Timestamp) -
     let mut all = Vec::new();
     let mut open: Option<Timestamp> = None;
     // A controller that is killed in an outage says nothing of its end, and the next one begins anew.
-    let cut = |began: Timestamp| observed.around(began).map_or(began, |(_, to)| to).min(now);
+    let cut =
+        |began: Timestamp, until: Timestamp| observed.around(began).map_or(began, |(_, to)| to).min(now).min(until);
     for event in &history.events {
         let ended = match &event.happening {
             Happening::OutageBegan { service: name } if name == service => {
-                let unseen = open.replace(event.at).map(|began| outage(began, cut(began), false));
+                let unseen = open.replace(event.at).map(|began| outage(began, cut(began, event.at), false));
                 all.extend(unseen);
                 continue;
             }
@@ -98,9 +100,9 @@ fn outages(service: &str, history: &History, observed: &Spans, now: Timestamp) -
             Happening::Started { .. } => false,
             _ => continue,
         };
-        all.extend(open.take().map(|began| outage(began, if ended { event.at } else { cut(began) }, ended)));
+        all.extend(open.take().map(|began| outage(began, if ended { event.at } else { cut(began, event.at) }, ended)));
     }
-    all.extend(open.map(|began| outage(began, cut(began), false)));
+    all.extend(open.map(|began| outage(began, cut(began, now), false)));
     all
 }
 

@@ -104,6 +104,32 @@ fn an_outage_whose_end_nobody_saw_counts_as_far_as_somebody_watched() {
 }
 
 #[test]
+fn an_outage_that_began_before_the_period_counts_from_the_begin_of_the_period() {
+    let since = Limits { since: Some(at(3600)), until: None };
+    let observed = vec![watched(0, 5000)];
+    let history = History { events: vec![began(1, 1000)], observed: observed.clone(), ..History::default() };
+    let running = Report::new(&history, since, Assumptions::default(), at(5000));
+    assert_eq!((running.observed_s, running.services[0].unplanned.total_s), (1400.0, 1400.0));
+    assert_eq!(running.services[0].availability, Some(0.0));
+    assert!(!running.services[0].downtimes[0].ended);
+
+    // The controller was killed, and the end is lost with it.
+    let events = vec![began(1, 1000), event(2, 9000, Happening::Started { adopted: true })];
+    let observed = [observed, vec![watched(9000, 9600)]].concat();
+    let killed = Report::new(&History { events, observed, ..history }, since, Assumptions::default(), at(9600));
+    assert_eq!((killed.observed_s, killed.services[0].unplanned.total_s), (2000.0, 1400.0));
+    assert!(near(killed.services[0].availability, 0.3), "{:?}", killed.services[0]);
+}
+
+#[test]
+fn an_outage_does_not_reach_beyond_the_start_of_the_next_controller() {
+    // The wall clock was set back between the two: their times overlap.
+    let events = vec![began(1, 1000), event(2, 1090, Happening::Started { adopted: true })];
+    let history = History { events, observed: vec![watched(0, 1100), watched(1090, 5000)], ..History::default() };
+    assert_eq!(report(&history, 5000).services[0].unplanned.total_s, 90.0);
+}
+
+#[test]
 fn a_period_that_nobody_watched_has_no_availability() {
     let history = History { observed: vec![watched(0, 1000)], receipts: vec![crash(1)], ..History::default() };
     let limits = Limits { since: Some(at(5000)), until: Some(at(6000)) };
