@@ -90,10 +90,10 @@ impl<D: Datapath> Controller<D> {
     ///
     /// The process has too many open files.
     pub fn new(config: Config, mut datapath: D, adopted: bool) -> Result<Self> {
-        let now = Instant::now();
+        let (now, uptime) = (Instant::now(), monotonic());
         let services = (0..config.services.len()).map(ServiceId);
         let found: Vec<_> = services.map(|service| datapath.steering(service)).collect();
-        let (engine, words) = Engine::new(&config, &found, now, monotonic());
+        let (engine, words) = Engine::new(&config, &found, now, uptime);
         for (service, steering) in words {
             datapath.steer(service, steering);
         }
@@ -125,7 +125,7 @@ impl<D: Datapath> Controller<D> {
         loop {
             let deadline = self.engine.next_deadline(Instant::now());
             let woken = self.poller.wait(deadline).context("cannot wait for the probes' answers")?;
-            let now = Instant::now();
+            let (now, uptime) = (Instant::now(), monotonic());
             // What has arrived is taken in before a timer judges what has not: proofs first.
             for server in &woken.errors {
                 self.read(*server, now);
@@ -137,12 +137,12 @@ impl<D: Datapath> Controller<D> {
                 return Ok(());
             }
             if let Some(due) = deadline.filter(|due| *due <= now) {
-                self.tick(due, now);
+                self.tick(due, now, uptime);
             }
         }
     }
 
-    fn tick(&mut self, due: Instant, now: Instant) {
+    fn tick(&mut self, due: Instant, now: Instant, uptime: Duration) {
         let late = now.saturating_duration_since(due);
         if late >= STALL {
             self.stalled(late, now);
@@ -150,7 +150,6 @@ impl<D: Datapath> Controller<D> {
         for server in (0..self.lines.len()).map(ServerId) {
             self.read(server, now);
         }
-        let uptime = monotonic();
         let datapath = &self.datapath;
         let heard = |server| {
             let ago = uptime.saturating_sub(datapath.traffic(server).heard?);
@@ -158,8 +157,9 @@ impl<D: Datapath> Controller<D> {
         };
         let outputs = self.engine.tick(heard, now);
         self.carry_out(outputs, now);
-        if now.elapsed() >= SLOW_ROUND {
-            self.engine.forgive(Instant::now());
+        let spent = now.elapsed();
+        if spent >= SLOW_ROUND {
+            self.engine.forgive(spent, Instant::now());
         }
     }
 
@@ -172,7 +172,11 @@ impl<D: Datapath> Controller<D> {
                 Received::Answer { kind, number, status, at } => {
                     self.engine.answered(server, kind, number, status, at, now)
                 }
-                Received::Refused => self.engine.refused(server, now),
+                Received::Refused => {
+                    // From another port, that nobody can have guessed yet.
+                    self.lines[server.0].reopen_options();
+                    self.engine.refused(server, now)
+                }
                 Received::HostUnreachable => self.engine.host_unreachable(server, now),
                 Received::Lost => {
                     self.engine.forgive_server(server, now);
@@ -206,7 +210,7 @@ impl<D: Datapath> Controller<D> {
     /// The gateway itself came late: that is no evidence against anybody.
     fn stalled(&mut self, late: Duration, now: Instant) {
         self.stalls += 1;
-        self.engine.forgive(now);
+        self.engine.forgive(late, now);
         // A gateway that is short of CPU must not fill its journal with that as well.
         if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
             self.stall_told = Some(now);
@@ -217,6 +221,7 @@ impl<D: Datapath> Controller<D> {
     /// The one place where a decision becomes an action.
     fn carry_out(&mut self, outputs: Vec<Output>, received: Instant) {
         let mut outputs = VecDeque::from(outputs);
+        let mut told = Vec::new();
         while let Some(output) = outputs.pop_front() {
             match output {
                 Output::Steer(service, steering, mut happening) => {
@@ -226,12 +231,16 @@ impl<D: Datapath> Controller<D> {
                         flip.flipped_us = monotonic().as_micros() as u64;
                         flip.epoch = epoch;
                     }
-                    self.journal.note(happening);
+                    told.push(happening);
                 }
                 Output::EndCensus(service) => self.datapath.end_census(service),
                 Output::Ask(server, kind, number) => outputs.extend(self.ask(server, kind, number, received)),
-                Output::Tell(happening) => self.journal.note(happening),
+                Output::Tell(happening) => told.push(happening),
             }
+        }
+        // All words first: telling people takes time.
+        for happening in told {
+            self.journal.note(happening);
         }
     }
 
@@ -285,6 +294,7 @@ impl<D: Datapath> Controller<D> {
         let outputs = self.engine.set_reachable(server, true, now);
         self.carry_out(outputs, now);
         self.lines[server.0].reopen();
+        self.engine.reopened(server);
         let name = self.engine.servers()[server.0].name.clone();
         let mac = mac_text(hop.destination);
         self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });

@@ -1,4 +1,5 @@
-//! The kernel side as the controller sees it: a place to put decisions, next hops and nothing else.
+//! The kernel side as the controller sees it: a place to put decisions and next hops, and a source of signs of life and
+//! death.
 //!
 //! [`Datapath`] is the seam: [`KernelDatapath`] writes the maps that the XDP program reads, tests use a fake.
 
@@ -56,12 +57,12 @@ impl Steering {
 pub struct Heard {
     /// It last sent to a client; up to 0.5 ms too early.
     pub heard: Option<Duration>,
-    /// An ICMP destination unreachable about a datagram to it was last seen; up to 1 ms too early.
+    /// An ICMP destination unreachable about a datagram to it was last seen; up to 5 ms too early.
     pub refused: Option<Duration>,
 }
 
 /// The kernel's word, at once, that somebody said a server or its port is unreachable. At most one for each server and
-/// millisecond.
+/// five milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal {
     /// When, as `CLOCK_MONOTONIC` since its zero.
@@ -97,7 +98,7 @@ impl NextHop {
 pub trait Datapath {
     /// Flips a service: one store into the kernel's decision word. It cannot fail.
     ///
-    /// Returns the word's epoch, which is a new one if a server of signalling or media, or the choice, is another than
+    /// Returns the word's epoch, which is a new one if a server of signalling or media is another than
     /// before. Where a server takes another one's place, the kernel begins to count the flows that it takes over.
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16;
 

@@ -21,7 +21,8 @@
 //! another one. So rule 2 wants more of a server than to be called up:
 //! - if the active server fell silent, the other must have given a sign of life since the first question that stayed
 //!   unanswered (it is asked at that moment, too);
-//! - if the other came up only after that, the active one first gets the time that it needs itself (`settle`).
+//! - if the other came up only after that, the active one first gets the time that it needs itself (`settle`), unless its
+//!   fault is proved to be its own.
 //!
 //! Servers that fall again and again are taken last by rule 2 and not at all by rule 5, until their penalty has decayed. A
 //! service whose failovers of the hour are used up keeps its server, even a dead one, until the next is allowed: two
@@ -39,6 +40,7 @@ pub use self::{
 use crate::{
     config::{Failback, Policy},
     detector::Health,
+    evidence::Fault,
 };
 
 /// A server that refuses service and was not heard for this long has no calls with media any more.
@@ -55,6 +57,8 @@ pub struct Decision {
     signalling: Rank,
     media: Rank,
     choice: Choice,
+    /// Whether the server was the operator's choice before the service was held.
+    chosen_before_hold: bool,
     penalties: Vec<Penalty>,
     /// Until when media may stay where signalling is no longer, because its server refuses service.
     draining_until: Option<Instant>,
@@ -72,11 +76,13 @@ impl Decision {
             failback: policy.failback,
             drain: policy.drain,
             half_life: policy.damping_half_life,
-            budget: policy.failovers_per_hour.map(|per_hour| Budget::new(per_hour, now)),
+            budget: policy.failovers_per_hour.map(Budget::new),
             settle,
             signalling,
             media,
             choice: found.choice,
+            // An earlier controller knew. To go on as if it was chosen surprises nobody by a failback.
+            chosen_before_hold: found.choice == Choice::Held,
             penalties: vec![Penalty::default(); servers],
             draining_until,
         }
@@ -118,7 +124,7 @@ impl Decision {
     pub fn is_kept(&self, servers: &[Standing], now: Instant) -> bool {
         servers[self.signalling.0].health == Health::Down
             && servers.iter().any(is_eligible)
-            && (self.choice == Choice::Held || self.budget.is_some_and(|budget| budget.next(now) > now))
+            && (self.choice == Choice::Held || self.budget.as_ref().is_some_and(|budget| budget.next(now) > now))
     }
 
     /// Whether an operator may have his way.
@@ -167,9 +173,17 @@ impl Decision {
         Ok(self.flip(signalling, media, Cause::Operator))
     }
 
-    /// An operator holds the service, or lets it go.
+    /// An operator holds the service, or lets it go: then a choice from before is in force again.
     pub fn hold(&mut self, held: bool) {
-        self.choice = if held { Choice::Held } else { Choice::None };
+        self.choice = match (held, self.choice) {
+            (true, Choice::Held) | (false, Choice::None | Choice::Chosen) => self.choice,
+            (true, before) => {
+                self.chosen_before_hold = before == Choice::Chosen;
+                Choice::Held
+            }
+            (false, Choice::Held) if self.chosen_before_hold => Choice::Chosen,
+            (false, Choice::Held) => Choice::None,
+        };
     }
 
     /// Applies the rules. The flip that is returned has been noted as made.
@@ -199,7 +213,7 @@ impl Decision {
     pub fn next_deadline(&self, servers: &[Standing], now: Instant) -> Option<Instant> {
         let plan = self.plan(servers, now);
         let next = plan.candidates.into_iter().map(|(_, due)| due).min()?;
-        let allowed = self.budget.filter(|_| plan.cause == Cause::Failover).map(|budget| budget.next(now));
+        let allowed = self.budget.as_ref().filter(|_| plan.cause == Cause::Failover).map(|budget| budget.next(now));
         Some(allowed.map_or(next, |allowed| next.max(allowed)))
     }
 
@@ -246,7 +260,10 @@ impl Decision {
         // Not since its last sign alone: of two servers that fall silent together, one gave its last sign later.
         let began = active.last_sign.max(active.silent_since).unwrap_or(active.since);
         let confirmed = |rank: &Rank| active.certain || servers[rank.0].last_sign > Some(began);
-        let due = |server: &Standing| server.since + if server.since > began { self.settle } else { Duration::ZERO };
+        // A fault that is the server's own concerns no other.
+        let own = active.certain && active.fault != Some(Fault::GatewaySide);
+        let settles = |server: &Standing| !own && server.since > began;
+        let due = |server: &Standing| server.since + if settles(server) { self.settle } else { Duration::ZERO };
         let ranks = self.by_preference(servers, now).filter(confirmed);
         ranks.map(|rank| (rank, due(&servers[rank.0]))).collect()
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!                            Answer                      a fault is proved
-//!   Unknown ───────────────────────────────▶ Up ───────────────────────────▶ Down
+//!   Unknown ───────────────────────────────▶ Up ───────────────────────────▶ Down ◀── Unknown as well
 //!      │                                    ▲  │ 3 × NoService                │ ▲
 //!      │ 3 × NoService                      │  ▼                              │ │ a fault is proved
 //!      └──────────────────────────▶ Maintenance ◀──────── 3 × NoService ───────┘ │
@@ -101,8 +101,9 @@ impl Detector {
                 self.answers = 0;
                 self.failures = self.failures.saturating_add(1);
             }
-            Evidence::Missed | Evidence::NoWay | Evidence::Refused | Evidence::NoCarrier => {
-                (self.answers, self.refusals) = (0, 0);
+            // A server that is short of everything answers some by 503 and others not at all: that is no new count.
+            Evidence::Missed | Evidence::NoWay | Evidence::RefusedOnce => {
+                self.answers = 0;
                 self.failures = self.failures.saturating_add(1);
             }
             _ => {}
@@ -110,7 +111,9 @@ impl Detector {
         let from = self.health;
         self.health = self.judge(evidence);
         if let Some(fault) = evidence.fault() {
-            (self.fault, self.certain, self.answers) = (Some(fault), evidence.is_certain(), 0);
+            (self.fault, self.certain) = (Some(fault), evidence.is_certain());
+            (self.answers, self.refusals) = (0, 0);
+            self.failures = self.failures.saturating_add(1);
         } else if self.health != from {
             self.fault = (self.health == Health::Maintenance).then_some(Fault::Maintenance);
             self.certain = self.fault.is_some();

@@ -71,7 +71,8 @@ impl Engine {
                 Found { signalling: found.signalling.map(rank), media: found.media.map(rank), choice: found.choice };
             let decision = Decision::new(&config.policy, settle(service), service.servers.len(), start, now);
             let cause = if found.signalling.is_some() { Cause::Adopted } else { Cause::Start };
-            let state = ServiceState::new(service, ServerId(first), decision, cause, now);
+            let mut state = ServiceState::new(service, ServerId(first), decision, cause, now);
+            state.draining = found.draining.map(|server| (server, now + config.policy.switch_grace));
             first += service.servers.len();
             state
         });
@@ -143,7 +144,7 @@ impl Engine {
 
     /// The server's host refused the port of the probes.
     pub fn refused(&mut self, server: ServerId, now: Instant) -> Vec<Output> {
-        let evidence = self.servers[server.0].monitor.refused();
+        let evidence = self.servers[server.0].monitor.refused(now);
         self.observe(&[(server, evidence, now)], now)
     }
 
@@ -153,8 +154,11 @@ impl Engine {
         self.observe(&[(server, evidence, now)], now)
     }
 
-    /// The XDP program saw an ICMP error about a packet to the server.
+    /// The XDP program saw an ICMP error about a packet to the server. Of one that is down it is no news.
     pub fn traffic_refused(&mut self, server: ServerId, now: Instant) -> Vec<Output> {
+        if self.role(server).down {
+            return Vec::new();
+        }
         match self.servers[server.0].monitor.traffic_refused(now) {
             Some(evidence) => self.observe(&[(server, evidence, now)], now),
             None => Vec::new(),
@@ -188,16 +192,21 @@ impl Engine {
         self.decide(service, now).into_iter().chain(self.changes(service, now)).collect()
     }
 
-    /// The gateway itself stood still: what waits is waited for anew.
-    pub fn forgive(&mut self, now: Instant) {
+    /// The gateway itself stood still for `late`: what waits is waited for anew, and the time counts for no silence.
+    pub fn forgive(&mut self, late: Duration, now: Instant) {
         for server in &mut self.servers {
-            server.monitor.forgive(now);
+            server.monitor.forgive(late, now);
         }
     }
 
     /// What the gateway had received from a server was lost before it was read.
     pub fn forgive_server(&mut self, server: ServerId, now: Instant) {
-        self.servers[server.0].monitor.forgive(now);
+        self.servers[server.0].monitor.forgive(Duration::ZERO, now);
+    }
+
+    /// The probes' sockets of a server were made anew.
+    pub fn reopened(&mut self, server: ServerId) {
+        self.servers[server.0].monitor.reopened();
     }
 
     /// What the kernel's word of a service has to say.

@@ -34,11 +34,14 @@ pub enum Evidence {
     },
     /// It did not, in time.
     EchoMissed,
-    /// The server's host said that nobody listens on the probed port (ICMP port unreachable).
+    /// Somebody said that nobody listens on the probed port (ICMP port unreachable). It may be forged, by who guesses the
+    /// port that the probe came from: a reason to ask at once from another port.
+    RefusedOnce,
+    /// Verdict: nobody listens on the probed port. It was said again of the next probe, or that stayed unanswered.
     Refused,
     /// A router, or the gateway's own ARP, said that the server's host cannot be reached.
     HostUnreachable,
-    /// The XDP program saw an ICMP error about a packet to the server.
+    /// The XDP program saw an ICMP error about a packet to the server, a client's or the gateway's.
     TrafficRefused,
     /// The server was sending to clients, and has stopped.
     Quiet {
@@ -126,9 +129,10 @@ impl fmt::Display for Evidence {
             Self::Late { rtt } => write!(f, "answered too late, after {:.2} ms", ms(rtt)),
             Self::Echo { rtt } => write!(f, "host answered after {:.2} ms", ms(rtt)),
             Self::EchoMissed => write!(f, "no answer of the host"),
+            Self::RefusedOnce => write!(f, "port unreachable, asked again"),
             Self::Refused => write!(f, "port unreachable"),
             Self::HostUnreachable => write!(f, "host unreachable"),
-            Self::TrafficRefused => write!(f, "traffic to it was refused"),
+            Self::TrafficRefused => write!(f, "an ICMP error about a packet to it"),
             Self::Quiet { pause } => write!(f, "traffic from it stopped {:.1} ms ago", ms(pause)),
             Self::NoWay => write!(f, "no way to send a probe"),
             Self::NoCarrier => write!(f, "no carrier on the interface towards it"),

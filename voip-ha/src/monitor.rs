@@ -105,6 +105,8 @@ pub struct Monitor {
     /// When the first of the OPTIONS was sent that were missed since the last answer, and how many were.
     unserved: Option<(Instant, u32)>,
     no_way_since: Option<Instant>,
+    /// Whether its port was refused since the last answer.
+    refused: bool,
     silent_since: Option<Instant>,
     close_calls: u64,
 }
@@ -131,6 +133,7 @@ impl Monitor {
             last_echo: None,
             unserved: None,
             no_way_since: None,
+            refused: false,
             silent_since: None,
             close_calls: 0,
         }
@@ -295,6 +298,10 @@ impl Monitor {
         let Some((since, missed)) = self.unserved else { return };
         let silence = now.saturating_duration_since(since);
         let sends = self.last_heard.is_some_and(|heard| now.saturating_duration_since(heard) < hang);
+        if missed >= confirm && self.refused {
+            steps.push(Step::Observed(Evidence::Refused));
+            return;
+        }
         if missed >= confirm && silence >= hang && !(sends && silence < patience) {
             let host_answers = self.last_echo > Some(since);
             steps.push(Step::Observed(Evidence::Hung { silence, host_answers }));

@@ -20,8 +20,9 @@ pub struct TrafficEntry {
 /// must not fight over a cache line for every one of them.
 pub const HEARD_GRAIN_NS: u64 = 500_000;
 
-/// How old [`TrafficEntry::refused_at`] must be to be written, and signalled, again.
-pub const REFUSED_GRAIN_NS: u64 = 1_000_000;
+/// How old [`TrafficEntry::refused_at`] must be to be written, and signalled, again. Anybody can forge such messages: each
+/// signal wakes the controller.
+pub const REFUSED_GRAIN_NS: u64 = 5_000_000;
 
 /// A record of the ring buffer `SIGNALS`: somebody says that a datagram to a server could not be delivered.
 #[repr(C)]

@@ -29,7 +29,7 @@ fn the_next_epoch_changes_nothing_else_and_is_never_zero() {
 }
 
 #[test]
-fn an_epoch_begins_with_another_server_or_choice_and_a_census_with_a_take_over_only() {
+fn an_epoch_begins_with_another_server_only_and_a_census_when_it_takes_over() {
     let [first, second] = [0, 1].map(ServerNumber);
     let both = |server: ServerNumber| Named::both(server.slot(0));
     let change = |from: SteeringWord, named: Named, choice: Choice| {
@@ -43,12 +43,12 @@ fn an_epoch_begins_with_another_server_or_choice_and_a_census_with_a_take_over_o
     assert_eq!(change(word, both(first), Choice::None), (0, false));
     assert_eq!(change(word, both(second), Choice::None), (1, true));
     assert_eq!(change(word, Named { media: Some(second.slot(1)), ..both(first) }, Choice::None), (1, true));
-    assert_eq!(change(word, both(first), Choice::Chosen), (1, false));
+    assert_eq!(change(word, both(first), Choice::Chosen), (0, false));
     assert_eq!(change(word, Named::default(), Choice::None), (1, false));
     assert_eq!(change(word, Named::both(first.slot(1)), Choice::None), (0, false));
     assert_eq!(change(word, Named { draining: Some(second.slot(0)), ..both(first) }, Choice::None), (0, false));
     let counting = word.steered(both(second), Choice::None);
-    assert_eq!(change(counting, both(second), Choice::Held), (1, true), "a count that has begun goes on");
+    assert_eq!(change(counting, both(second), Choice::Held), (0, true), "a count that has begun goes on");
 }
 
 #[test]

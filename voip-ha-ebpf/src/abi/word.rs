@@ -12,7 +12,7 @@ use super::{BANKS, Class, ServerNumber, Slot};
 /// | 0–15 | slot plus one that signalling goes to; 0 for none |
 /// | 16–31 | the same for media |
 /// | 32–47 | the same for the draining server |
-/// | 48–60 | epoch: the number of the latest flip or change of the choice, from 1 to [`LAST_EPOCH`], then from 1 again |
+/// | 48–60 | epoch: the number of the latest flip, from 1 to [`LAST_EPOCH`], then from 1 again |
 /// | 61 | census: the packet path notes the RTP flows that it sees |
 /// | 62–63 | the operator's [`Choice`]. A memory of the controller |
 #[repr(transparent)]
@@ -102,15 +102,15 @@ impl SteeringWord {
         Self(self.0 & !((LAST_EPOCH as u64) << EPOCH) | (epoch as u64) << EPOCH)
     }
 
-    /// The word after a decision. Its epoch is the next one if signalling or media goes to another server, or the choice
-    /// is another; another bank of the same server, and who is draining, is no such change. Where a server takes another one's
+    /// The word after a decision. Its epoch is the next one if signalling or media goes to another server; another bank of
+    /// the same server, another choice, and who is draining, are no such change. Where a server takes another one's
     /// place, a census begins.
     pub fn steered(self, named: Named, choice: Choice) -> Self {
         let server = |slot: Option<Slot>| slot.map(Slot::server);
         let targets = |named: Named| [server(named.signalling), server(named.media)];
         let (old, new) = (targets(self.named()), targets(named));
         let word = self.with(named).with_choice(choice);
-        let word = if old != new || choice != self.choice() { word.next() } else { word };
+        let word = if old != new { word.next() } else { word };
         let took_over = old.iter().zip(&new).any(|(old, new)| old.is_some() && new.is_some() && old != new);
         word.with_census(took_over || self.is_census())
     }
@@ -136,7 +136,7 @@ impl SteeringWord {
         unpack(self.0 >> DRAINING)
     }
 
-    /// The number of the latest flip or change of the choice; 0 if there was none yet.
+    /// The number of the latest flip; 0 if there was none yet.
     #[inline(always)]
     pub const fn epoch(self) -> u16 {
         (self.0 >> EPOCH) as u16 & LAST_EPOCH

@@ -4,10 +4,11 @@ use std::{
     collections::VecDeque,
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     time::Instant,
 };
 
+use nix::libc;
 use rustix::{
     event::epoll,
     io::Errno,
@@ -19,7 +20,7 @@ use crate::{
     config::Server,
     monitor::ProbeKind,
     probe::{
-        icmp_echo::EchoProbe,
+        icmp_echo::{ECHO_REPLY, EchoProbe},
         sip_options::{OptionsProbe, Token, read_answer},
     },
 };
@@ -75,7 +76,7 @@ struct OptionsLine {
 struct EchoLine {
     socket: OwnedFd,
     probe: EchoProbe,
-    waiting: bool,
+    lost: u32,
 }
 
 impl Lines {
@@ -87,6 +88,11 @@ impl Lines {
     /// Begins anew with other sockets, whose source address fits the present route.
     pub(super) fn reopen(&mut self) {
         (self.options, self.echo) = (None, None);
+    }
+
+    /// The same for OPTIONS alone.
+    pub(super) fn reopen_options(&mut self) {
+        self.options = None;
     }
 
     /// Sends a probe. A new socket is watched by `poller` for errors, under `key`.
@@ -122,7 +128,7 @@ impl Lines {
         if let Some(line) = &mut self.options {
             line.receive(&mut buffer, &mut received);
         }
-        if let Some(line) = self.echo.as_mut().filter(|line| line.waiting) {
+        if let Some(line) = &mut self.echo {
             line.receive(&mut buffer, &mut received);
         }
         received
@@ -142,7 +148,6 @@ impl Lines {
                     Some(line) => line,
                     none => none.insert(EchoLine::open(self.address)?),
                 };
-                line.waiting = true;
                 send(&line.socket, &line.probe.request(number), SendFlags::DONTWAIT)?;
                 Ok(())
             }
@@ -215,15 +220,19 @@ impl EchoLine {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::INET, SocketType::RAW, flags, Some(ipproto::ICMP))?;
         connect(&socket, &SocketAddr::from((address, 0)))?;
+        hear_replies_only(&socket)?;
         stamp_arrivals(&socket)?;
-        Ok(Self { socket, probe: EchoProbe::new()?, waiting: false })
+        Ok(Self { socket, probe: EchoProbe::new()?, lost: 0 })
     }
 
-    /// A raw socket hears every ICMP message of the server, so what is no reply is left alone.
     fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
         for _ in 0..BURST {
             match receive(&self.socket.as_fd(), buffer) {
-                Ok(Arrived { length, at, .. }) => {
+                Ok(Arrived { length, at, lost }) => {
+                    if let Some(lost) = lost.filter(|lost| *lost != self.lost) {
+                        self.lost = lost;
+                        received.push(Received::Lost);
+                    }
                     let number = self.probe.read_reply(&buffer[..length]);
                     received.extend(number.map(|number| Received::Answer {
                         kind: ProbeKind::Echo,
@@ -232,13 +241,29 @@ impl EchoLine {
                         at,
                     }));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    break;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => received.extend(meaning(&error)),
             }
         }
     }
+}
+
+/// A raw socket hears every ICMP message of the server, its errors about traffic too, which would fill it.
+fn hear_replies_only(socket: &OwnedFd) -> io::Result<()> {
+    // linux/icmp.h, ICMP_FILTER: a mask of the types that are not wanted.
+    const ICMP_FILTER: libc::c_int = 1;
+    let unwanted: u32 = !(1 << ECHO_REPLY);
+    // SAFETY: an open socket, and an option value of the length that is named.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_RAW,
+            ICMP_FILTER,
+            (&raw const unwanted).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// What an error that the kernel noted on a socket says about the server.

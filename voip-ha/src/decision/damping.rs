@@ -4,7 +4,10 @@
 //! suppressed until the penalty has decayed to a lower one. The budget bounds what damping cannot: two servers that take
 //! turns in falling.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 /// What one fall costs.
 const FALL: f64 = 1000.0;
@@ -12,7 +15,7 @@ const FALL: f64 = 1000.0;
 const SUPPRESS: f64 = 2000.0;
 /// Below this it is not any more.
 const REUSE: f64 = 750.0;
-/// Most that a server can owe: two hours' worth of the default half-life.
+/// Most that a server can owe: four half-lives, until it is taken again.
 const CEILING: f64 = 12_000.0;
 
 /// The falls of one server.
@@ -51,41 +54,37 @@ impl Penalty {
     }
 }
 
-/// A supply of failovers that fills up again at a steady rate.
-#[derive(Clone, Copy, Debug)]
+/// The failovers of the last hour, and how many there may be.
+#[derive(Clone, Debug)]
 pub struct Budget {
-    per_hour: u32,
-    left: f64,
-    as_of: Instant,
+    per_hour: usize,
+    made: VecDeque<Instant>,
 }
 
 impl Budget {
-    /// A full one.
-    pub fn new(per_hour: u32, now: Instant) -> Self {
-        Self { per_hour, left: per_hour.into(), as_of: now }
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// None was made yet. `per_hour` is at least 1.
+    pub fn new(per_hour: u32) -> Self {
+        Self { per_hour: per_hour as usize, made: VecDeque::new() }
     }
 
-    /// Takes one failover out. `false`: there is none.
+    /// Notes one, if it may be made.
     pub fn take(&mut self, now: Instant) -> bool {
-        let left = self.left(now);
-        if left < 1.0 {
+        if self.next(now) > now {
             return false;
         }
-        (self.left, self.as_of) = (left - 1.0, now);
+        if self.made.len() == self.per_hour {
+            self.made.pop_front();
+        }
+        self.made.push_back(now);
         true
     }
 
-    /// When there is one again; now, if there is one.
+    /// When the next may be made.
     pub fn next(&self, now: Instant) -> Instant {
-        let missing = (1.0 - self.left(now)).max(0.0);
-        // A microsecond more than the arithmetic says, so that it cannot come out a hair too early again and again.
-        let wait = Duration::from_secs_f64(missing * 3600.0 / f64::from(self.per_hour));
-        if missing == 0.0 { now } else { now + wait + Duration::from_micros(1) }
-    }
-
-    fn left(&self, now: Instant) -> f64 {
-        let refilled = now.saturating_duration_since(self.as_of).as_secs_f64() * f64::from(self.per_hour) / 3600.0;
-        (self.left + refilled).min(self.per_hour.into())
+        let oldest = self.made.front().filter(|_| self.made.len() == self.per_hour);
+        oldest.map_or(now, |oldest| now.max(*oldest + Self::HOUR))
     }
 }
 
@@ -121,18 +120,18 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_gives_what_it_has_and_then_one_at_a_time() {
+    fn no_hour_sees_more_failovers_than_the_budget_allows() {
         let start = Instant::now();
-        let mut budget = Budget::new(4, start);
-        for _ in 0..4 {
-            assert_eq!(budget.next(start), start);
-            assert!(budget.take(start));
+        let minute = |n: u64| start + Duration::from_secs(60 * n);
+        let mut budget = Budget::new(3);
+        for n in [0, 10, 20] {
+            assert_eq!(budget.next(minute(n)), minute(n));
+            assert!(budget.take(minute(n)));
         }
-        assert!(!budget.take(start));
-        let next = budget.next(start);
-        assert!((899..=901).contains(&(next - start).as_secs()), "{:?}", next - start);
-        assert!(!budget.take(next - Duration::from_secs(1)));
-        assert!(budget.take(next));
-        assert!(!budget.take(next));
+        assert!(!budget.take(minute(21)));
+        assert_eq!(budget.next(minute(21)), minute(60));
+        assert!(!budget.take(minute(59)));
+        assert!(budget.take(minute(60)));
+        assert_eq!(budget.next(minute(60)), minute(70), "the one of minute 10 still counts");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detector::Health;
+use crate::{detector::Health, evidence::Fault};
 
 /// A server of this service: its place in the order of priority, 0 for the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,7 +26,9 @@ pub struct Standing {
     pub silent_since: Option<Instant>,
     /// When it last sent to a client.
     pub last_heard: Option<Instant>,
-    /// Whether its fault is proved to be its own, and not mere silence.
+    /// What is wrong with it.
+    pub fault: Option<Fault>,
+    /// Whether its fault is proved to be its own, or its own link's, and not mere silence.
     pub certain: bool,
 }
 

@@ -116,6 +116,7 @@ impl ServerState {
             last_sign: self.monitor.last_sign(),
             silent_since: self.monitor.silent_since(),
             last_heard: self.monitor.last_heard(),
+            fault: self.detector.fault(),
             certain: self.detector.is_certain(),
         }
     }

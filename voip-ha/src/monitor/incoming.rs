@@ -32,7 +32,7 @@ impl Monitor {
             return Some(Evidence::Late { rtt: reply.rtt });
         }
         self.last_answer = self.last_answer.max(Some(at));
-        (self.unserved, self.no_way_since) = (None, None);
+        (self.unserved, self.no_way_since, self.refused) = (None, None, false);
         // A host that answers OPTIONS and no echo filters echoes. Then their loss says nothing.
         self.echo_works &= self.echoes_lost < 2 * self.settings.confirm;
         Some(match kind {
@@ -41,10 +41,15 @@ impl Monitor {
         })
     }
 
-    /// The port was refused: an answer to all that was asked so far.
-    pub fn refused(&mut self) -> Evidence {
+    /// The port was refused: an answer to all that was asked so far. Whoever sends the next probe sends it from another
+    /// port, and that one is asked at once.
+    pub fn refused(&mut self, now: Instant) -> Evidence {
         self.options.forget();
-        Evidence::Refused
+        if std::mem::replace(&mut self.refused, true) {
+            return Evidence::Refused;
+        }
+        self.next_options = now;
+        Evidence::RefusedOnce
     }
 
     /// Somebody on the way said that the host cannot be reached. It may be a passing trouble of routes, so it is no more
@@ -85,9 +90,20 @@ impl Monitor {
         (self.next_options, self.next_echo) = (now, now);
     }
 
-    /// The gateway itself stood still, or lost what it had received: what waits is waited for anew.
-    pub fn forgive(&mut self, now: Instant) {
+    /// The gateway itself stood still for `late`, or lost what it had received: what waits is waited for anew, and the time
+    /// counts for no silence.
+    pub fn forgive(&mut self, late: Duration, now: Instant) {
         self.options.postpone(now);
         self.echo.postpone(now);
+        if let Some((since, _)) = &mut self.unserved {
+            *since = now.min(*since + late);
+        }
+        self.no_way_since = self.no_way_since.map(|since| now.min(since + late));
+    }
+
+    /// The sockets were made anew: answers to what was asked by the old ones never come.
+    pub fn reopened(&mut self) {
+        self.options.forget();
+        self.echo.forget();
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 
+mod doubts;
 mod parts;
 
 const ACTIVE: Role = Role { active: true, down: false };
@@ -282,7 +283,7 @@ fn a_stall_of_the_gateway_is_no_silence_of_the_server() {
         let unread = std::mem::take(&mut bench.waiting);
         bench.now += ms(50);
         if forgiven {
-            bench.monitor.forgive(bench.now);
+            bench.monitor.forgive(ms(50), bench.now);
         }
         bench.tick();
         bench.waiting.extend(unread);

@@ -20,6 +20,8 @@ pub(super) struct Track {
     rtt: Rtt,
     /// In the order of sending.
     probes: VecDeque<Sent>,
+    /// When those were sent that were forgotten before they were missed, because there were too many.
+    displaced: Vec<Instant>,
     next_sequence: u64,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Reply {
 impl Track {
     pub(super) fn new(timeout_min: Duration, timeout_max: Duration) -> Self {
         let (rtt, probes) = (Rtt::default(), VecDeque::new());
-        Self { timeout_min, timeout_max, rtt, probes, next_sequence: 0 }
+        Self { timeout_min, timeout_max, rtt, probes, displaced: Vec::new(), next_sequence: 0 }
     }
 
     pub(super) fn rtt(&self) -> Rtt {
@@ -53,10 +55,11 @@ impl Track {
         self.rtt.timeout(self.timeout_min, self.timeout_max)
     }
 
-    /// Notes a probe that is sent now, and gives its number. The oldest is forgotten if there are too many.
+    /// Notes a probe that is sent now, and gives its number. If there are too many the oldest is waited for no longer.
     pub(super) fn send(&mut self, now: Instant) -> u64 {
         if self.probes.len() == MAX_OUTSTANDING {
-            self.probes.pop_front();
+            let oldest = self.probes.pop_front().filter(|oldest| !oldest.missed);
+            self.displaced.extend(oldest.map(|oldest| oldest.at));
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -88,12 +91,12 @@ impl Track {
 
     /// When the probes were sent whose deadline has passed, oldest first; each is given once.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<Instant> {
-        let due = self.probes.iter_mut().filter(|probe| !probe.missed && probe.deadline <= now);
-        due.map(|probe| {
+        let mut expired = std::mem::take(&mut self.displaced);
+        for probe in self.probes.iter_mut().filter(|probe| !probe.missed && probe.deadline <= now) {
             probe.missed = true;
-            probe.at
-        })
-        .collect()
+            expired.push(probe.at);
+        }
+        expired
     }
 
     /// The gateway itself stood still: what waits is waited for anew.
@@ -107,6 +110,7 @@ impl Track {
     /// Nothing that was asked before is waited for any more.
     pub(super) fn forget(&mut self) {
         self.probes.clear();
+        self.displaced.clear();
     }
 
     /// When the newest probe was sent that still waits.

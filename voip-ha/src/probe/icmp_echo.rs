@@ -4,7 +4,8 @@ use std::io;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-const ECHO_REPLY: u8 = 0;
+/// Type of a reply.
+pub const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
 const HEADER: usize = 8;
 const SECRET: usize = 16;

@@ -141,7 +141,7 @@ impl World {
 
     fn tick(&mut self, due: Instant) {
         if self.now - due >= STALL {
-            self.engine.forgive(self.now);
+            self.engine.forgive(self.now - due, self.now);
             self.say(|| "the gateway stood still".to_owned());
         }
         for server in 0..self.hosts.len() {

@@ -55,11 +55,60 @@ fn probes_that_were_never_sent_or_are_forgotten_are_not_missed() {
 }
 
 #[test]
+fn a_probe_that_is_pushed_out_before_its_time_is_missed() {
+    let (mut track, start) = track();
+    for n in 0..=MAX_OUTSTANDING as u64 {
+        track.send(start + Duration::from_micros(n));
+    }
+    assert_eq!(track.expired(start + ms(1)), [start]);
+    assert!(track.expired(start + ms(1)).is_empty(), "given once");
+}
+
+#[test]
+fn an_answer_that_a_pause_held_back_does_not_make_the_next_ones_be_waited_for_long() {
+    let (mut track, start) = track();
+    for n in 0..50 {
+        let number = track.send(start + ms(20 * n));
+        track.answered(number, start + ms(20 * n) + RTT);
+    }
+    let number = track.send(start + ms(1000));
+    assert_eq!(track.expired(start + ms(1050)).len(), 1);
+    track.answered(number, start + ms(1050));
+    assert!(track.timeout() < ms(8), "{:?}", track.timeout());
+}
+
+#[test]
+fn a_way_that_has_become_longer_is_learnt_from_late_answers() {
+    let (mut track, start) = track();
+    for n in 0..100 {
+        let sent = start + ms(20 * n);
+        track.expired(sent);
+        let number = track.send(sent);
+        let rtt = if n < 50 { RTT } else { ms(15) };
+        track.expired(sent + rtt);
+        track.answered(number, sent + rtt);
+    }
+    assert!(track.timeout() > ms(15), "{:?}", track.timeout());
+}
+
+#[test]
+fn a_first_answer_that_is_late_teaches_nothing() {
+    let (mut track, start) = track();
+    let number = track.send(start);
+    track.expired(start + ms(300));
+    track.answered(number, start + ms(300));
+    assert_eq!(track.rtt().smoothed(), None);
+}
+
+#[test]
 fn the_memory_for_probes_is_bounded() {
     let (mut track, start) = track();
+    let mut ended = 0;
     for _ in 0..MAX_OUTSTANDING * 3 {
         track.send(start);
+        ended += track.expired(start).len();
     }
+    assert_eq!(ended, MAX_OUTSTANDING * 2, "only these still wait, or are remembered");
     assert_eq!(track.expired(start + ms(100)).len(), MAX_OUTSTANDING);
     assert_eq!(track.answered(0, start), None, "the oldest are forgotten");
 }

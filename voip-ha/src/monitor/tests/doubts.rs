@@ -1,0 +1,40 @@
+//! What may be forged, or the gateway's own fault.
+
+use super::*;
+
+#[test]
+fn one_refusal_is_a_reason_to_ask_and_the_next_is_a_proof() {
+    let mut bench = Bench::calm();
+    assert_eq!(bench.monitor.refused(bench.now), Evidence::RefusedOnce);
+    assert_eq!(bench.monitor.next_deadline(ACTIVE, bench.now), bench.now, "it is asked at once");
+    bench.run(ms(1));
+    assert_eq!(bench.verdict(), None);
+    bench.run(ms(50));
+    assert_eq!(bench.monitor.refused(bench.now), Evidence::RefusedOnce, "it has answered since");
+    assert_eq!(bench.monitor.refused(bench.now), Evidence::Refused);
+}
+
+#[test]
+fn a_refusal_after_which_nothing_is_answered_is_believed_before_a_hang_would_be() {
+    let mut bench = Bench::calm();
+    bench.options = false;
+    bench.monitor.refused(bench.now);
+    bench.run(ms(150));
+    assert!(bench.first(|evidence| *evidence == Evidence::Refused).is_some(), "{:?}", bench.seen);
+    assert!(bench.first(|evidence| matches!(evidence, Evidence::Hung { .. })).is_none(), "{:?}", bench.seen);
+}
+
+#[test]
+fn the_time_in_which_the_gateway_stood_still_makes_no_hang_of_a_pause() {
+    for (late, hung) in [(ms(150), false), (Duration::ZERO, true)] {
+        let mut bench = Bench::calm();
+        bench.options = false;
+        bench.run(ms(95));
+        assert!(bench.monitor.unanswered_since().is_some());
+        bench.now += ms(150);
+        bench.monitor.forgive(late, bench.now);
+        bench.tick();
+        let is_hung = bench.first(|evidence| matches!(evidence, Evidence::Hung { .. })).is_some();
+        assert_eq!(is_hung, hung, "forgiven {late:?}: {:?}", bench.seen);
+    }
+}
