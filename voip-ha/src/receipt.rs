@@ -41,7 +41,7 @@ pub struct Receipt {
     pub scope: Scope,
     /// Why.
     pub cause: Cause,
-    /// What was wrong with the old server.
+    /// What was wrong with the old server, if it was down or in maintenance; after an operator's switch as well.
     pub fault: Option<Fault>,
     /// The operator's words.
     pub reason: Option<String>,
@@ -115,9 +115,10 @@ pub struct Throughput {
 }
 
 impl Receipt {
-    /// Whether somebody wanted it: an operator, the policy's failback, or a server that said it is in maintenance.
+    /// Whether somebody wanted it: an operator, the policy's failback, or a server that said it is in maintenance. Nobody
+    /// wants to leave a server that is down, whoever gives the order.
     pub fn is_planned(&self) -> bool {
-        self.cause != Cause::Failover || self.fault == Some(Fault::Maintenance)
+        self.fault.map_or(self.cause != Cause::Failover, |fault| fault == Fault::Maintenance)
     }
 
     /// Why a field has no value.

@@ -13,7 +13,7 @@
 //!
 //! | file | what | limit |
 //! |---|---|---|
-//! | `history-NNNNNN.jsonl` | receipts, flips, outages, starts, observed times; on the disk before anything else is done | 8 files of 4 MiB, the oldest dropped |
+//! | `history-NNNNNN.jsonl` | receipts, flips, outages, dead servers that were kept, starts, observed times; on the disk before anything else is done | 8 files of 4 MiB, the oldest dropped |
 //! | `events-NNNNNN.jsonl` | all events | 2 files of 1 MiB |
 //! | `observed.json` | how far the running controller has observed; written every 10 s | 128 bytes |
 
@@ -154,8 +154,9 @@ fn drain(events: &mut broadcast::Receiver<Event>, collector: &mut Collector, led
 }
 
 fn take_down(event: Event, collector: &mut Collector, ledger: &mut dyn Ledger, desk: &mut Desk) {
-    if let Happening::Flip(flip) = &event.happening {
-        desk.receipts(collector.flip(&event, flip, ledger, monotonic()));
+    match &event.happening {
+        Happening::Flip(flip) => desk.receipts(collector.flip(&event, flip, ledger, monotonic())),
+        other => collector.hear(other),
     }
     desk.note(Note::Event(Box::new(event)));
 }

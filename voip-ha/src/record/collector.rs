@@ -7,7 +7,7 @@
 //!        ──AGAIN────► looked for until GIVEN_UP, or another flip of the service
 //! ```
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::{
     collection::Collection,
@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    event::{Event, FlipRecord},
+    detector::Health,
+    event::{Event, FlipRecord, Happening},
+    evidence::Fault,
     ids::{ServerId, ServiceId},
     receipt::Receipt,
 };
@@ -32,6 +34,8 @@ pub(super) struct Collector {
     services: Vec<Known>,
     looks: Vec<Looks>,
     running: Vec<Collection>,
+    /// By name of the server: the latest health that was told, and what was wrong with it then.
+    health: HashMap<String, (Health, Option<Fault>)>,
     next_look: Duration,
 }
 
@@ -47,12 +51,23 @@ impl Collector {
         });
         let services: Vec<_> = services.collect();
         let looks = services.iter().map(|_| Looks::default()).collect();
-        Self { services, looks, running: Vec::new(), next_look: now }
+        Self { services, looks, running: Vec::new(), health: HashMap::new(), next_look: now }
     }
 
     /// When [`Collector::tick`] has something to do.
     pub(super) fn next_deadline(&self) -> Duration {
         self.running.iter().map(Collection::next).fold(self.next_look, Duration::min)
+    }
+
+    /// Something else happened.
+    pub(super) fn hear(&mut self, happening: &Happening) {
+        match happening {
+            Happening::Health { server, to, fault, .. } => {
+                self.health.insert(server.clone(), (*to, *fault));
+            }
+            Happening::Started { .. } => self.health.clear(),
+            _ => {}
+        }
     }
 
     /// A service was flipped. Returns the receipts of earlier flips of the same service, which end by that.
@@ -73,8 +88,29 @@ impl Collector {
             done.push(earlier.superseded(ledger, Duration::from_micros(flip.flipped_us)));
         }
         let Some(old) = old else { return done };
-        self.running.push(Collection::begin(event, flip, (ServiceId(index), old), &self.looks[index], ledger, now));
+        let fault = self.fault(flip);
+        self.running.push(Collection::begin(
+            event,
+            &FlipRecord { fault, ..flip.clone() },
+            (ServiceId(index), old),
+            &self.looks[index],
+            ledger,
+            now,
+        ));
         done
+    }
+
+    /// What was wrong with the old server. An operator's flip does not say that: he may switch off a server that is down,
+    /// and is kept because he holds the service.
+    fn fault(&self, flip: &FlipRecord) -> Option<Fault> {
+        let proved = || flip.trail.iter().rev().find_map(|witness| witness.evidence.fault());
+        flip.fault.or_else(|| match self.health.get(&flip.from) {
+            // It lives, whatever was proved before.
+            Some((Health::Maintenance, fault)) => *fault,
+            Some((Health::Down, fault)) => proved().or(*fault),
+            // Its trail begins anew with each answer.
+            _ => proved(),
+        })
     }
 
     /// Does what is due, and returns the receipts that are done.

@@ -30,7 +30,7 @@ pub enum Record {
     },
     /// A flip, measured.
     Receipt(Box<Receipt>),
-    /// A flip, an outage's begin or end, or a start.
+    /// A flip, the begin or end of an outage or of the time that a dead server is kept, or a start.
     Event(Event),
     /// A controller was there for this time.
     Observed(Observed),
@@ -50,7 +50,7 @@ pub struct Observed {
 pub struct History {
     /// The receipts.
     pub receipts: Vec<Receipt>,
-    /// Flips, outages and starts.
+    /// Flips, outages, dead servers that were kept, and starts.
     pub events: Vec<Event>,
     /// When a controller was there. Times may overlap.
     pub observed: Vec<Observed>,

@@ -184,7 +184,12 @@ fn append(log: &mut Log, value: &impl Serialize, now: Timestamp) -> io::Result<(
 fn matters(happening: &Happening) -> bool {
     matches!(
         happening,
-        Happening::Started { .. } | Happening::Flip(_) | Happening::OutageBegan { .. } | Happening::OutageEnded { .. }
+        Happening::Started { .. }
+            | Happening::Flip(_)
+            | Happening::OutageBegan { .. }
+            | Happening::OutageEnded { .. }
+            | Happening::Kept { .. }
+            | Happening::KeptEnded { .. }
     )
 }
 

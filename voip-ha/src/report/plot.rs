@@ -83,10 +83,11 @@ fn class(downtime: &Downtime) -> &'static str {
 }
 
 fn words(downtime: &Downtime) -> String {
-    let kind = match (downtime.planned, downtime.outage) {
-        (true, _) => "planned",
-        (false, true) => "outage, no server was up",
-        (false, false) => "failover",
+    let kind = match downtime {
+        Downtime { planned: true, .. } => "planned",
+        Downtime { outage: true, .. } => "outage, no server was up",
+        Downtime { kept: true, .. } => "the server was down and stayed active: held, or no failover was left",
+        _ => "failover",
     };
     let numbers: Vec<_> = downtime.receipts.iter().map(u64::to_string).collect();
     let receipts = if numbers.is_empty() { String::new() } else { format!(", receipt {}", numbers.join(", ")) };

@@ -103,6 +103,45 @@ fn an_outage_whose_end_nobody_saw_counts_as_far_as_somebody_watched() {
     );
 }
 
+fn kept(number: u64, second: i64) -> Event {
+    event(number, second, Happening::Kept { service: "pbx".to_owned(), server: "master".to_owned(), held: true })
+}
+
+fn kept_ended(number: u64, second: i64) -> Event {
+    event(number, second, Happening::KeptEnded { service: "pbx".to_owned() })
+}
+
+#[test]
+fn the_time_that_a_dead_server_is_kept_is_a_downtime() {
+    let history = History {
+        events: vec![kept(1, 1000), kept_ended(2, 1300)],
+        observed: vec![watched(0, DAY)],
+        ..History::default()
+    };
+    let report = report(&history, DAY);
+    let pbx = &report.services[0];
+    assert_eq!((pbx.unplanned.events, pbx.unplanned.total_s, pbx.planned.events), (1, 300.0, 0));
+    assert_eq!((pbx.downtimes[0].kept, pbx.downtimes[0].outage, pbx.downtimes[0].ended), (true, false, true));
+    assert!(page(&report).contains("stayed active"));
+
+    let open = History { events: vec![kept(1, 1000)], observed: vec![watched(0, 1100)], ..History::default() };
+    assert_eq!(self::report(&open, 9000).services[0].unplanned.total_s, 100.0);
+}
+
+#[test]
+fn an_outage_and_a_dead_server_that_is_kept_after_it_are_one_downtime() {
+    let mut told = kept(3, 1060);
+    told.at += Duration::from_micros(200);
+    // Before the outage it was kept as well, and the end of that is told after the outage's begin.
+    let mut earlier = kept_ended(3, 1000);
+    earlier.at += Duration::from_micros(200);
+    let events = vec![kept(1, 900), began(2, 1000), earlier, ended(4, 1060), told, kept_ended(6, 1100)];
+    let history = History { events, observed: vec![watched(0, DAY)], ..History::default() };
+    let downtimes = &report(&history, DAY).services[0].downtimes;
+    assert_eq!(downtimes.len(), 1, "{downtimes:?}");
+    assert_eq!((downtimes[0].seconds, downtimes[0].outage, downtimes[0].kept), (200.0, true, true));
+}
+
 #[test]
 fn an_outage_that_began_before_the_period_counts_from_the_begin_of_the_period() {
     let since = Limits { since: Some(at(3600)), until: None };

@@ -164,6 +164,48 @@ fn a_planned_switch_costs_nothing_if_the_old_server_goes_on_answering() {
     assert_eq!(receipts[0].downtime_ms, Some(0.0));
 }
 
+fn health(to: Health, fault: Option<Fault>) -> Happening {
+    Happening::Health { server: "master".to_owned(), from: Health::Up, to, evidence: Evidence::Missed, fault }
+}
+
+#[test]
+fn a_switch_off_a_dead_server_is_not_planned_whoever_orders_it() {
+    let (mut collector, mut kernel) = (collector(), Fake::default());
+    kernel.unanswered(3, 500, 4000.0);
+    collector.hear(&health(Health::Down, Some(Fault::Hung)));
+    let (event, flip) = planned(5, 10_000.0);
+    collector.flip(&event, &flip, &mut kernel, ms(10_000.5));
+    kernel.stamp(5, 10_000.25, Some(10_001.0));
+    let receipts = pass(&mut collector, &mut kernel, 13_000.0);
+    let receipt = &receipts[0];
+    assert_eq!((receipt.cause, receipt.fault, receipt.is_planned()), (Cause::Operator, Some(Fault::Hung), false));
+    assert_eq!(receipt.downtime_ms, Some(6001.0));
+}
+
+#[test]
+fn what_was_proved_of_the_old_server_counts_unless_it_has_recovered_since() {
+    for (told, fault) in [
+        (None, Some(Fault::Crashed)),
+        (Some(health(Health::Down, Some(Fault::Hung))), Some(Fault::Crashed)),
+        (Some(health(Health::Maintenance, Some(Fault::Maintenance))), Some(Fault::Maintenance)),
+    ] {
+        let (mut collector, mut kernel) = (collector(), Fake::default());
+        told.iter().for_each(|told| collector.hear(told));
+        let (event, flip) = crash(5, 10_000.0);
+        let order = FlipRecord { cause: Cause::Operator, fault: None, evidence: None, ..flip };
+        collector.flip(&event, &order, &mut kernel, ms(10_000.5));
+        let receipts = collector.end(&mut kernel, ms(10_001.0));
+        assert_eq!(receipts[0].fault, fault, "{told:?}");
+    }
+    // What an earlier controller said of it is not known to be so any more.
+    let (mut collector, mut kernel) = (collector(), Fake::default());
+    collector.hear(&health(Health::Down, Some(Fault::Hung)));
+    collector.hear(&Happening::Started { adopted: true });
+    let (event, flip) = planned(5, 10_000.0);
+    collector.flip(&event, &flip, &mut kernel, ms(10_000.5));
+    assert!(collector.end(&mut kernel, ms(10_001.0))[0].is_planned());
+}
+
 #[test]
 fn a_new_server_that_is_slow_to_answer_is_waited_for() {
     let (mut collector, mut kernel) = (collector(), Fake::default());

@@ -36,6 +36,20 @@ fn what_was_recorded_is_read_again() {
 }
 
 #[test]
+fn the_time_that_a_dead_server_is_kept_is_part_of_the_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = || "pbx".to_owned();
+    let happenings = [
+        Happening::Kept { service: service(), server: "master".to_owned(), held: true },
+        Happening::KeptEnded { service: service() },
+    ];
+    let events = happenings.map(|happening| Event { happening, ..outage(1, 1001) });
+    let mut store = store(directory.path(), 1000);
+    events.iter().for_each(|event| store.event(event.clone()));
+    assert_eq!(History::read(directory.path()).unwrap().events, events);
+}
+
+#[test]
 fn the_observed_time_of_a_killed_controller_ends_with_its_last_beat() {
     let directory = tempfile::tempdir().unwrap();
     let mut killed = store(directory.path(), 1000);
