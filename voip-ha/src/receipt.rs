@@ -126,15 +126,23 @@ impl Receipt {
         self.not_measured.get(field).map_or(NO_REASON, String::as_str)
     }
 
-    /// From the first piece of evidence to the flip, in milliseconds. `None` without evidence, as for an operator's order.
+    /// From the first piece of evidence against the old server to the flip, in milliseconds. `None` without evidence, and if
+    /// it was not the evidence that led to the flip, but an operator's order or the policy.
     pub fn detection_ms(&self) -> Option<f64> {
-        self.trail.iter().find(|piece| piece.server == self.from && !speaks_for(&piece.evidence)).map(|piece| -piece.ms)
+        let against = |piece: &&Piece| piece.server == self.from && !speaks_for(&piece.evidence);
+        let first = self.trail.iter().find(against).map(|piece| -piece.ms);
+        first.filter(|_| matches!(self.cause, Cause::Failover | Cause::Maintenance))
     }
 }
 
-/// Whether evidence is a sign of life: an answer, in time or late.
-pub fn speaks_for(evidence: &Evidence) -> bool {
+/// Whether evidence is a sign of life of the server itself: an answer, in time or late.
+pub fn is_answer(evidence: &Evidence) -> bool {
     matches!(evidence, Evidence::Answer { .. } | Evidence::Late { .. })
+}
+
+/// Whether evidence speaks for the server. An echo does, but only its host sent it.
+fn speaks_for(evidence: &Evidence) -> bool {
+    is_answer(evidence) || matches!(evidence, Evidence::Echo { .. })
 }
 
 impl Unanswered {
@@ -147,3 +155,32 @@ impl Unanswered {
 /// Receipts for tests of this module and of those that use it.
 #[cfg(test)]
 pub(crate) mod examples;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        examples::{crash, planned},
+        *,
+    };
+
+    fn piece(ms: f64, evidence: Evidence) -> Piece {
+        Piece { ms, server: "master".to_owned(), evidence }
+    }
+
+    #[test]
+    fn detection_begins_with_what_speaks_against_the_server() {
+        let rtt = Duration::from_millis(1);
+        let trail = vec![
+            piece(-80.0, Evidence::Answer { status: 200, rtt }),
+            piece(-60.0, Evidence::Echo { rtt }),
+            piece(-40.0, Evidence::Missed),
+            piece(-20.0, Evidence::Echo { rtt }),
+            piece(-1.0, Evidence::Hung { silence: rtt, host_answers: true }),
+        ];
+        assert_eq!(Receipt { trail: trail.clone(), ..crash(1) }.detection_ms(), Some(40.0));
+        // Nothing was detected: what was missed meanwhile did not lead to the switch.
+        assert_eq!(Receipt { trail, ..planned(2) }.detection_ms(), None);
+    }
+}

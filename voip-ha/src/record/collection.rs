@@ -11,7 +11,7 @@ use crate::{
     decision::Scope,
     event::{Event, FlipRecord},
     ids::{ServerId, ServiceId},
-    receipt::{HEARD_GRAIN_MS, Piece, Receipt, Signs, Unanswered, speaks_for},
+    receipt::{HEARD_GRAIN_MS, Piece, Receipt, Signs, Unanswered, is_answer},
 };
 
 /// After the flip: the first packets have come, if there are any.
@@ -85,7 +85,7 @@ impl Collection {
     fn read_old(&mut self, ledger: &dyn Ledger, now: Duration) {
         self.receipt.read_ms = Some(millis(now, self.flipped));
         let from = &self.receipt.from;
-        let answers = self.receipt.trail.iter().filter(|piece| piece.server == *from && speaks_for(&piece.evidence));
+        let answers = self.receipt.trail.iter().filter(|piece| piece.server == *from && is_answer(&piece.evidence));
         let answered =
             answers.map(|piece| piece.ms).fold(None, |last: Option<f64>, ms| Some(last.map_or(ms, |l| l.max(ms))));
         let heard = match ledger.sent_since_heard(self.old) {
