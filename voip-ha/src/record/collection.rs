@@ -135,7 +135,8 @@ impl Collection {
         match self.stage {
             Stage::Flipped => {
                 self.settle(ledger, now);
-                (self.stage, self.next) = (Stage::Settled, self.flipped + MEASURED);
+                // However late the first reading comes: over the time of one packet there is no throughput.
+                (self.stage, self.next) = (Stage::Settled, now + (MEASURED - SETTLED));
             }
             Stage::Settled => {
                 self.read_stamps(ledger);

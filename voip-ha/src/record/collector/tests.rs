@@ -330,6 +330,19 @@ fn an_old_server_that_is_heard_again_before_it_is_read_is_not_blamed_with_a_wron
 }
 
 #[test]
+fn a_recorder_that_comes_late_measures_the_throughput_over_as_long_a_time() {
+    let (mut collector, mut kernel) = (collector(), Fake::default());
+    pass(&mut collector, &mut kernel, 9999.0);
+    let (event, flip) = crash(5, 10_000.0);
+    collector.flip(&event, &flip, &mut kernel, ms(10_000.5));
+    assert_eq!(collector.tick(&mut kernel, ms(14_000.0)), []);
+    assert_eq!(collector.tick(&mut kernel, ms(14_000.1)), []);
+    let receipts = pass(&mut collector, &mut kernel, 17_000.0);
+    let after = receipts[0].throughput_after.unwrap();
+    assert!(after.to_ms - after.from_ms >= 2200.0, "{after:?}");
+}
+
+#[test]
 fn looking_costs_three_reads_a_second() {
     let (mut collector, mut kernel) = (collector(), Fake::default());
     pass(&mut collector, &mut kernel, 10_999.0);
