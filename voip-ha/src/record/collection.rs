@@ -16,6 +16,8 @@ use crate::{
 
 /// After the flip: the first packets have come, if there are any.
 pub(super) const SETTLED: Duration = Duration::from_millis(300);
+/// After the flip: the kernel still counts flows, and will for long enough to see each stream again.
+const COUNTING: Duration = Duration::from_millis(120);
 /// After the flip: the throughput was measured for long enough.
 pub(super) const MEASURED: Duration = Duration::from_millis(2500);
 /// Until packets from a new server that was sent some are looked for again.
@@ -42,6 +44,7 @@ pub(super) struct Collection {
     next: Duration,
     nobody_waited: Option<f64>,
     old_completed: bool,
+    shares_flows: bool,
     first_bytes: Option<(Duration, Bytes)>,
 }
 
@@ -66,11 +69,15 @@ impl Collection {
             next: flipped + SETTLED,
             nobody_waited: None,
             old_completed: false,
+            shares_flows: false,
             first_bytes: None,
         };
         new.read_old(ledger, now);
-        // What an earlier count left. A flow of this flip that goes with it is counted again with its next packet.
-        let _ = ledger.take_flows(service);
+        if now < flipped + COUNTING {
+            // What an earlier count left. A flow of this flip that goes with it is counted again with its next packet.
+            // Later it would not be, and what was left is gone anyway: the start and `settle` leave nothing.
+            let _ = ledger.take_flows(service);
+        }
         let fault = new.receipt.last_sign_ms.into_iter().chain(new.receipt.trail.first().map(|piece| piece.ms));
         let before = fault.fold(0.0, f64::min);
         let before = flipped.saturating_sub(Duration::from_secs_f64(-before / 1e3));
@@ -120,6 +127,16 @@ impl Collection {
         self.service
     }
 
+    /// Whether the flows of a later flip of the service, `at` that moment, are among its own, and will not be seen again.
+    pub(super) fn is_mixed_with(&self, at: Duration, now: Duration) -> bool {
+        self.stage == Stage::Flipped && now >= at + COUNTING
+    }
+
+    /// The kernel's count of flows is that of another flip as well.
+    pub(super) fn share_flows(&mut self) {
+        self.shares_flows = true;
+    }
+
     /// When there is more to do.
     pub(super) fn next(&self) -> Duration {
         self.next
@@ -160,6 +177,9 @@ impl Collection {
         match ledger.take_flows(self.service) {
             Ok(_) if self.receipt.scope == Scope::Signalling => {
                 self.missing("rtp_flows", "only signalling was flipped");
+            }
+            Ok(_) if self.shares_flows => {
+                self.missing("rtp_flows", "they were read too late to tell them from those of another flip");
             }
             Ok(flows) => self.receipt.rtp_flows = Some(flows),
             Err(error) => self.missing("rtp_flows", &format!("the kernel's notes cannot be read: {error:#}")),

@@ -84,19 +84,29 @@ impl Collector {
         let service = &self.services[index];
         let old = service.servers.iter().find(|(name, _)| *name == flip.from).map(|(_, id)| *id);
         let mut done = Vec::new();
-        for earlier in self.running.extract_if(.., |running| running.service().0 == index) {
-            done.push(earlier.superseded(ledger, Duration::from_micros(flip.flipped_us)));
+        let at = Duration::from_micros(flip.flipped_us);
+        let mut mixed = false;
+        for mut earlier in self.running.extract_if(.., |running| running.service().0 == index) {
+            if earlier.is_mixed_with(at, now) {
+                mixed = true;
+                earlier.share_flows();
+            }
+            done.push(earlier.superseded(ledger, at));
         }
         let Some(old) = old else { return done };
         let fault = self.fault(flip);
-        self.running.push(Collection::begin(
+        let mut new = Collection::begin(
             event,
             &FlipRecord { fault, ..flip.clone() },
             (ServiceId(index), old),
             &self.looks[index],
             ledger,
             now,
-        ));
+        );
+        if mixed {
+            new.share_flows();
+        }
+        self.running.push(new);
         done
     }
 

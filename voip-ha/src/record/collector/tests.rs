@@ -343,6 +343,34 @@ fn a_recorder_that_comes_late_measures_the_throughput_over_as_long_a_time() {
 }
 
 #[test]
+fn a_recorder_that_comes_after_the_count_of_flows_does_not_wipe_it() {
+    let (mut collector, mut kernel) = (collector(), Fake { flows: 50, ..Fake::default() });
+    let (event, flip) = crash(5, 10_000.0);
+    collector.flip(&event, &flip, &mut kernel, ms(10_250.0));
+    assert_eq!(pass(&mut collector, &mut kernel, 13_000.0)[0].rtp_flows, Some(50));
+
+    // In time, it takes what an earlier count left: here the flows are still being counted.
+    kernel.flows = 7;
+    let (event, flip) = crash(6, 20_000.0);
+    collector.flip(&event, &flip, &mut kernel, ms(20_000.5));
+    kernel.flows = 50;
+    assert_eq!(pass(&mut collector, &mut kernel, 23_000.0)[0].rtp_flows, Some(50));
+}
+
+#[test]
+fn flows_that_are_read_too_late_to_tell_two_flips_apart_are_no_ones() {
+    let (mut collector, mut kernel) = (collector(), Fake { flows: 50, ..Fake::default() });
+    let flips = [crash(5, 10_000.0), crash(6, 10_400.0)];
+    let mut receipts = Vec::new();
+    for (event, flip) in &flips {
+        receipts.extend(collector.flip(event, flip, &mut kernel, ms(11_000.0)));
+    }
+    receipts.extend(pass(&mut collector, &mut kernel, 14_000.0));
+    let counts: Vec<_> = receipts.iter().map(|receipt| (receipt.rtp_flows, receipt.why_not("rtp_flows"))).collect();
+    assert!(matches!(counts[..], [(None, why), (None, _)] if why.contains("too late")), "{counts:?}");
+}
+
+#[test]
 fn looking_costs_three_reads_a_second() {
     let (mut collector, mut kernel) = (collector(), Fake::default());
     pass(&mut collector, &mut kernel, 10_999.0);
