@@ -29,7 +29,8 @@ impl Journal {
     /// Goes on after the events of earlier controllers: theirs come first, and the numbers count on from theirs. To be
     /// called before anybody follows.
     pub fn recall(&mut self, mut earlier: Vec<Event>) {
-        let last = earlier.last().map_or(0, |event| event.number);
+        // Not that of the last one: older versions began anew when a disk had failed.
+        let last = earlier.iter().map(|event| event.number).max().unwrap_or(0);
         for event in &mut self.latest {
             event.number += last;
         }
@@ -98,6 +99,15 @@ mod tests {
         journal.note(Happening::Started { adopted: true });
         let numbers: Vec<_> = journal.read().0.iter().map(|event| event.number).collect();
         assert_eq!(numbers, (1..=9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn no_number_of_an_earlier_event_is_given_again() {
+        let (mut earlier, _) = noted(7).read();
+        earlier[6].number = 2;
+        let mut journal = noted(1);
+        journal.recall(earlier);
+        assert_eq!(journal.read().0.last().map(|event| event.number), Some(7));
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl History {
     }
 }
 
-/// The latest events on the disk, at most `most`, oldest first.
+/// The latest events on the disk, at most `most`, oldest first. The last one has the highest number that any event or
+/// receipt has there.
 ///
 /// # Errors
 ///
@@ -104,7 +105,25 @@ pub fn latest_events(directory: &Path, most: usize) -> io::Result<Vec<Event>> {
     for (_, path) in log::files(directory, EVENTS)? {
         events.extend(lines::<Event>(&path)?.0);
     }
+    let last = events.iter().map(|event| event.number).max().unwrap_or(0);
+    events.extend(later_history(directory, last)?);
     Ok(events.split_off(events.len().saturating_sub(most)))
+}
+
+/// The events of the history after the one with this number: those that the log of all events lacks, because the disk
+/// failed when they were to be written there. A flip's receipt comes after its event and has the same number.
+fn later_history(directory: &Path, last: u64) -> io::Result<Vec<Event>> {
+    // The newest file that has any event is enough, and the others may be many megabytes.
+    for (_, path) in log::files(directory, HISTORY)?.into_iter().rev() {
+        let (records, _) = lines::<Record>(&path)?;
+        let events =
+            records.into_iter().filter_map(|record| if let Record::Event(event) = record { Some(event) } else { None });
+        let events: Vec<_> = events.collect();
+        if !events.is_empty() {
+            return Ok(events.into_iter().filter(|event| event.number > last).collect());
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// What the running or killed controller has noted of its time. Nothing if it is torn: then the time is not known.

@@ -50,6 +50,22 @@ fn the_time_that_a_dead_server_is_kept_is_part_of_the_history() {
 }
 
 #[test]
+fn events_that_only_the_history_has_are_among_the_latest_so_that_their_numbers_are_not_given_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = store(directory.path(), 1000);
+    store.event(outage(1, 1001));
+    // The log of events cannot be written any more, the history can.
+    let full = directory.path().join("events-000002.jsonl");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    store.opened.as_mut().unwrap().events = Log::open(directory.path(), EVENTS, EVENT_LIMITS).unwrap();
+    store.event(outage(2, 1002));
+    store.receipt(crash(2));
+    fs::remove_file(full).unwrap();
+    assert_eq!(latest_events(directory.path(), 10).unwrap(), [outage(1, 1001), outage(2, 1002)]);
+    assert_eq!(latest_events(directory.path(), 1).unwrap(), [outage(2, 1002)]);
+}
+
+#[test]
 fn the_observed_time_of_a_killed_controller_ends_with_its_last_beat() {
     let directory = tempfile::tempdir().unwrap();
     let mut killed = store(directory.path(), 1000);
