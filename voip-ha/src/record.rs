@@ -176,7 +176,11 @@ impl Desk {
 
     fn note(&mut self, note: Note) {
         match self.notes.try_send(note) {
-            Ok(()) => self.dropped = 0,
+            Ok(()) if self.dropped > 0 => {
+                tracing::warn!("{} receipts and events were dropped: the disk did not keep up", self.dropped);
+                self.dropped = 0;
+            }
+            Ok(()) => {}
             Err(TrySendError::Full(_)) => {
                 if self.dropped == 0 {
                     tracing::warn!("the disk does not keep up: receipts and events are dropped");

@@ -228,31 +228,8 @@ fn remarks(
     to: Timestamp,
 ) -> Vec<String> {
     let mut remarks = Vec::new();
-    let period_s = to.duration_since(from).as_secs_f64();
-    let unobserved = period_s - observed.seconds();
-    if observed.seconds() <= 0.0 {
-        remarks.push("No controller watched in this period: there is nothing to compute availability from.".to_owned());
-    } else if unobserved >= 1.0 {
-        let share = unobserved / period_s * 100.0;
-        remarks.push(format!(
-            "No controller watched for {} ({share:.2} % of the period). Packets go on without one; nothing is claimed \
-             about that time.",
-            text::span(unobserved)
-        ));
-    }
-    if let Some(since) = history.complete_since.filter(|since| *since > from) {
-        remarks.push(format!("What happened before {since} was dropped, because the state directory is bounded."));
-    }
-    if history.unreadable > 0 {
-        remarks.push(format!("{} lines could not be read: torn, or of another version.", history.unreadable));
-    }
-    let lost = downtimes::flips_without_receipt(history, from, to);
-    if lost > 0 {
-        remarks.push(format!(
-            "{lost} flips have no receipt, because the controller was killed, or the disk failed, before it was \
-             written. They are in no figure."
-        ));
-    }
+    remarks.extend(unobserved(observed, to.duration_since(from).as_secs_f64()));
+    remarks.extend(missing(history, from, to));
     for service in services {
         let open = service.downtimes.iter().filter(|downtime| !downtime.ended).count();
         if open > 0 {
@@ -264,6 +241,47 @@ fn remarks(
     }
     if services.iter().all(|service| service.downtimes.is_empty() && service.receipts.is_empty()) {
         remarks.push("Nothing was flipped and no outage was seen.".to_owned());
+    }
+    remarks
+}
+
+fn unobserved(observed: &Spans, period_s: f64) -> Option<String> {
+    let unobserved = period_s - observed.seconds();
+    if observed.seconds() <= 0.0 {
+        return Some("No controller watched in this period: there is nothing to compute availability from.".to_owned());
+    }
+    let share = unobserved / period_s * 100.0;
+    (unobserved >= 1.0).then(|| {
+        format!(
+            "No controller watched for {} ({share:.2} % of the period). Packets go on without one; nothing is claimed \
+             about that time.",
+            text::span(unobserved)
+        )
+    })
+}
+
+/// What the disk does not remember.
+fn missing(history: &History, from: Timestamp, to: Timestamp) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if let Some(since) = history.complete_since.filter(|since| *since > from) {
+        remarks.push(format!("What happened before {since} was dropped, because the state directory is bounded."));
+    }
+    if history.unreadable > 0 {
+        remarks.push(format!("{} lines could not be read: torn, or of another version.", history.unreadable));
+    }
+    if history.lost > 0 {
+        remarks.push(format!(
+            "{} records of receipts or outages, of this period or another, were dropped, because the disk failed for too \
+             long.",
+            history.lost
+        ));
+    }
+    let flips = downtimes::flips_without_receipt(history, from, to);
+    if flips > 0 {
+        remarks.push(format!(
+            "{flips} flips have no receipt, because the controller was killed, or the disk failed, before it was \
+             written. They are in no figure."
+        ));
     }
     remarks
 }

@@ -34,6 +34,11 @@ pub enum Record {
     Event(Event),
     /// A controller was there for this time.
     Observed(Observed),
+    /// The disk failed for so long that records were dropped, about here.
+    Lost {
+        /// How many.
+        records: u64,
+    },
 }
 
 /// A time in which a controller watched and the recorder wrote down what happened.
@@ -56,6 +61,8 @@ pub struct History {
     pub observed: Vec<Observed>,
     /// Nothing older than this is kept; `None` if nothing was dropped yet.
     pub complete_since: Option<Timestamp>,
+    /// Records that were dropped because the disk failed for too long.
+    pub lost: u64,
     /// Lines that could not be read: torn by a power cut, or of another version.
     pub unreadable: usize,
 }
@@ -78,6 +85,7 @@ impl History {
                     Record::Receipt(receipt) => history.receipts.push(*receipt),
                     Record::Event(event) => history.events.push(event),
                     Record::Observed(observed) => history.observed.push(observed),
+                    Record::Lost { records } => history.lost += records,
                 }
             }
         }

@@ -38,6 +38,8 @@ pub(super) struct Store {
     directory: PathBuf,
     opened: Option<Opened>,
     waiting: VecDeque<Record>,
+    /// Records that waited for too long, and are not told of in the history yet.
+    lost: u64,
     watch: Watch,
     failing: bool,
 }
@@ -55,8 +57,8 @@ impl Store {
     /// [`Store::beat`].
     pub(super) fn new(directory: &Path, wall: Timestamp, monotonic: Duration) -> Self {
         let watch = Watch::new(wall, monotonic);
-        let mut store =
-            Self { directory: directory.to_owned(), opened: None, waiting: VecDeque::new(), watch, failing: false };
+        let (directory, waiting) = (directory.to_owned(), VecDeque::new());
+        let mut store = Self { directory, opened: None, waiting, lost: 0, watch, failing: false };
         let written = store.write_all();
         store.judge(written);
         store
@@ -91,6 +93,10 @@ impl Store {
     pub(super) fn end(&mut self, wall: Timestamp, monotonic: Duration) {
         self.beat(wall, monotonic);
         self.record(Record::Observed(self.watch.observed()));
+        let lost = self.lost + self.waiting.len() as u64;
+        if lost > 0 {
+            tracing::warn!("{}: {lost} records are lost: the disk still fails", self.directory.display());
+        }
     }
 
     fn record(&mut self, record: Record) {
@@ -102,6 +108,11 @@ impl Store {
     fn wait(&mut self, record: Record) {
         if self.waiting.len() == MOST_WAITING {
             self.waiting.pop_front();
+            if self.lost == 0 {
+                let directory = self.directory.display();
+                tracing::warn!("{directory}: {MOST_WAITING} records wait for the disk: the oldest are dropped");
+            }
+            self.lost += 1;
         }
         self.waiting.push_back(record);
     }
@@ -112,6 +123,11 @@ impl Store {
             Some(opened) => opened,
             closed => closed.insert(Opened::open(&self.directory)?),
         };
+        if self.lost > 0 {
+            append(&mut opened.history, &Record::Lost { records: self.lost }, self.watch.observed().to)?;
+            tracing::warn!("{}: {} records were dropped while the disk failed", self.directory.display(), self.lost);
+            self.lost = 0;
+        }
         while let Some(record) = self.waiting.front() {
             append(&mut opened.history, record, self.watch.observed().to)?;
             opened.history.sync()?;

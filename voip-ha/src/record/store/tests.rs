@@ -107,6 +107,9 @@ fn a_disk_that_fails_keeps_the_latest_receipts_waiting_and_has_them_when_it_work
     let history = History::read(directory.path()).unwrap();
     assert_eq!(history.receipts.len(), MOST_WAITING);
     assert_eq!(history.receipts[0].number, 44);
+    assert_eq!(history.lost, 44);
+    failing.beat(at(1020), Duration::from_secs(1020));
+    assert_eq!(History::read(directory.path()).unwrap().lost, 44, "told once");
 }
 
 #[test]
