@@ -98,6 +98,9 @@ pub struct Monitor {
     /// Whether the host answers echoes at all.
     echo_works: bool,
     echoes_lost: u32,
+    /// Whether it was down at the last tick. When it comes back, the kernel sends all at once what waited for its neighbour
+    /// entry: those answers are late, and no measure of the way.
+    down: bool,
     last_sign: Option<Instant>,
     last_heard: Option<Instant>,
     last_answer: Option<Instant>,
@@ -127,6 +130,7 @@ impl Monitor {
             provoked: None,
             echo_works: false,
             echoes_lost: 0,
+            down: false,
             last_sign: None,
             last_heard: None,
             last_answer: None,
@@ -190,6 +194,7 @@ impl Monitor {
             // What it sent in an earlier turn has not just stopped when it gets another one.
             self.quiet.ignore();
         }
+        self.down = role.down;
         let mut steps = Vec::new();
         let alarmed = self.look_for_silence(role, now, &mut steps);
         if role.down {

@@ -16,7 +16,7 @@ impl Monitor {
     /// answer, or belongs to no probe.
     pub fn answered(&mut self, kind: ProbeKind, number: u64, status: u16, at: Instant) -> Option<Evidence> {
         if kind == ProbeKind::Echo {
-            let reply = self.echo.answered(number, at)?;
+            let reply = self.echo.answered(number, at, !self.down)?;
             (self.echo_works, self.echoes_lost) = (true, 0);
             self.last_echo = self.last_echo.max(Some(at));
             self.gave_sign(at);
@@ -26,7 +26,7 @@ impl Monitor {
         if kind == AnswerKind::Provisional {
             return None;
         }
-        let reply = self.options.answered(number, at)?;
+        let reply = self.options.answered(number, at, !self.down)?;
         self.gave_sign(at);
         if reply.missed {
             return Some(Evidence::Late { rtt: reply.rtt });

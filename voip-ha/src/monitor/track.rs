@@ -75,15 +75,14 @@ impl Track {
     /// Finds the probe that an answer received at `at` belongs to, and forgets it. `None`: it belongs to none, or came
     /// before.
     ///
-    /// A late answer teaches how long the way is as well, but no more than twice what was waited for: a way that has become
-    /// longer is learnt within a few answers, and one that a pause held back is forgotten within a few. A first answer that is late
-    /// teaches nothing: it waited for a neighbour to be resolved.
-    pub(super) fn answered(&mut self, sequence: u64, at: Instant) -> Option<Reply> {
+    /// Where `late_teaches`, a late answer teaches how long the way is as well, but no more than twice what was waited for: a
+    /// way that has become longer is learnt within a few answers, and one that a pause held back is forgotten within a few.
+    /// A first answer that is late teaches nothing: it waited for a neighbour to be resolved.
+    pub(super) fn answered(&mut self, sequence: u64, at: Instant, late_teaches: bool) -> Option<Reply> {
         let index = self.probes.iter().position(|probe| probe.sequence == sequence)?;
         let probe = self.probes.remove(index)?;
         let rtt = at.saturating_duration_since(probe.at);
-        let is_first = self.rtt.smoothed().is_none();
-        if !(probe.missed && is_first) {
+        if !probe.missed || (late_teaches && self.rtt.smoothed().is_some()) {
             self.rtt.sample(rtt.min(self.timeout() * 2));
         }
         Some(Reply { rtt, missed: probe.missed })

@@ -16,11 +16,11 @@ fn a_probe_ends_once_in_time_or_missed_and_an_answer_may_come_later() {
     assert_eq!(track.expired(start + ms(100)), [start]);
     assert!(track.expired(start + ms(100)).is_empty(), "given once");
     assert_eq!(track.newest_waiting(), Some(start + ms(1)));
-    let late = track.answered(first, start + ms(150)).map(|reply| (reply.rtt, reply.missed));
+    let late = track.answered(first, start + ms(150), true).map(|reply| (reply.rtt, reply.missed));
     assert_eq!(late, Some((ms(150), true)));
-    let in_time = track.answered(second, start + ms(2)).map(|reply| (reply.rtt, reply.missed));
+    let in_time = track.answered(second, start + ms(2), true).map(|reply| (reply.rtt, reply.missed));
     assert_eq!(in_time, Some((ms(1), false)));
-    assert_eq!(track.answered(second, start + ms(2)), None, "a duplicate");
+    assert_eq!(track.answered(second, start + ms(2), true), None, "a duplicate");
     assert_eq!(track.next_deadline(), None);
 }
 
@@ -28,7 +28,7 @@ fn a_probe_ends_once_in_time_or_missed_and_an_answer_may_come_later() {
 fn an_answer_stamped_before_its_probe_teaches_no_negative_time() {
     let (mut track, start) = track();
     let number = track.send(start);
-    assert_eq!(track.answered(number, start - ms(50)).map(|reply| reply.rtt), Some(Duration::ZERO));
+    assert_eq!(track.answered(number, start - ms(50), true).map(|reply| reply.rtt), Some(Duration::ZERO));
 }
 
 #[test]
@@ -69,11 +69,11 @@ fn an_answer_that_a_pause_held_back_does_not_make_the_next_ones_be_waited_for_lo
     let (mut track, start) = track();
     for n in 0..50 {
         let number = track.send(start + ms(20 * n));
-        track.answered(number, start + ms(20 * n) + RTT);
+        track.answered(number, start + ms(20 * n) + RTT, true);
     }
     let number = track.send(start + ms(1000));
     assert_eq!(track.expired(start + ms(1050)).len(), 1);
-    track.answered(number, start + ms(1050));
+    track.answered(number, start + ms(1050), true);
     assert!(track.timeout() < ms(8), "{:?}", track.timeout());
 }
 
@@ -86,7 +86,7 @@ fn a_way_that_has_become_longer_is_learnt_from_late_answers() {
         let number = track.send(sent);
         let rtt = if n < 50 { RTT } else { ms(15) };
         track.expired(sent + rtt);
-        track.answered(number, sent + rtt);
+        track.answered(number, sent + rtt, true);
     }
     assert!(track.timeout() > ms(15), "{:?}", track.timeout());
 }
@@ -96,8 +96,24 @@ fn a_first_answer_that_is_late_teaches_nothing() {
     let (mut track, start) = track();
     let number = track.send(start);
     track.expired(start + ms(300));
-    track.answered(number, start + ms(300));
+    track.answered(number, start + ms(300), true);
     assert_eq!(track.rtt().smoothed(), None);
+}
+
+#[test]
+fn what_a_server_that_was_down_answers_late_teaches_nothing() {
+    let (mut track, start) = track();
+    for n in 0..50 {
+        let number = track.send(start + ms(20 * n));
+        track.answered(number, start + ms(20 * n) + RTT, true);
+    }
+    let before = track.timeout();
+    let numbers: Vec<_> = (0..10).map(|n| track.send(start + ms(1000 + 100 * n))).collect();
+    assert_eq!(track.expired(start + ms(2000)).len(), 10);
+    for number in numbers {
+        track.answered(number, start + ms(2000), false);
+    }
+    assert_eq!(track.timeout(), before);
 }
 
 #[test]
@@ -110,7 +126,7 @@ fn the_memory_for_probes_is_bounded() {
     }
     assert_eq!(ended, MAX_OUTSTANDING * 2, "only these still wait, or are remembered");
     assert_eq!(track.expired(start + ms(100)).len(), MAX_OUTSTANDING);
-    assert_eq!(track.answered(0, start), None, "the oldest are forgotten");
+    assert_eq!(track.answered(0, start, true), None, "the oldest are forgotten");
 }
 
 #[test]
