@@ -1,7 +1,7 @@
 //! The running gateway: puts the parts together and keeps them going.
 //!
-//! Two threads: one with the [`controller`](crate::controller), which nothing else may delay, and this one with
-//! everything that talks to people or follows the network.
+//! The [`controller`](crate::controller) has a thread of its own, which nothing else may delay, and so have the
+//! [`recorder`](crate::record) and its disk. This one talks to people and follows the network.
 
 use std::{sync::Arc, thread};
 

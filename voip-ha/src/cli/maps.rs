@@ -135,13 +135,7 @@ fn servers(ledger: &Ledger) -> Result<Part> {
 
 fn role(service: &ServicePlan, address: Ipv4Addr) -> &'static str {
     let is = |named: Option<Ipv4Addr>| named == Some(address);
-    match (is(service.signalling), is(service.media)) {
-        (true, true) => "active",
-        (true, false) => "signalling",
-        (false, true) => "media",
-        (false, false) if is(service.draining) => "draining",
-        (false, false) => "standby",
-    }
+    output::role(is(service.signalling), is(service.media), is(service.draining))
 }
 
 fn flips(ledger: &Ledger) -> Result<Part> {

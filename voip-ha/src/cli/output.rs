@@ -23,6 +23,17 @@ pub(super) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{}{text}{}", style.render(), style.render_reset())
 }
 
+/// What a server is to its service.
+pub(super) fn role(has_signalling: bool, has_media: bool, is_draining: bool) -> &'static str {
+    match (has_signalling, has_media) {
+        (true, true) => "active",
+        (true, false) => "signalling",
+        (false, true) => "media",
+        (false, false) if is_draining => "draining",
+        (false, false) => "standby",
+    }
+}
+
 /// Prints text, styles included if somebody looks.
 pub(super) fn print(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();

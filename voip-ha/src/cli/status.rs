@@ -91,19 +91,8 @@ fn describe_service(service: &ServiceStatus) -> String {
     if service.media != service.active {
         let _ = writeln!(text, "  media:  {}", styled(HEADING, &service.media));
     }
-    match service.choice {
-        Choice::None => {}
-        Choice::Chosen => {
-            let _ = writeln!(text, "  an operator chose it; `voip-ha switch auto` hands the choice back");
-        }
-        Choice::Held => {
-            let held = "HELD by an operator: no failover happens; `voip-ha hold --release` ends that";
-            let _ = writeln!(text, "  {}", styled(CAUTION, held));
-        }
-    }
-    if service.kept && service.choice != Choice::Held {
-        let kept = "DOWN AND KEPT: the failovers of this hour are used up; `voip-ha switch` still works";
-        let _ = writeln!(text, "  {}", styled(ALARM, kept));
+    if let Some(why) = why_it_stays(service) {
+        let _ = writeln!(text, "  {why}");
     }
     let columns = [
         "SERVER",
@@ -128,6 +117,22 @@ fn describe_service(service: &ServiceStatus) -> String {
         let _ = writeln!(text, "  {}", styled(CAUTION, remark));
     }
     text
+}
+
+/// What keeps the policy from moving the service.
+fn why_it_stays(service: &ServiceStatus) -> Option<String> {
+    match service.choice {
+        Choice::Held => {
+            let held = "HELD by an operator: no failover happens; `voip-ha hold --release` ends that";
+            Some(styled(if service.kept { ALARM } else { CAUTION }, held))
+        }
+        _ if service.kept => {
+            let kept = "DOWN AND KEPT: the failovers of this hour are used up; `voip-ha switch` still works";
+            Some(styled(ALARM, kept))
+        }
+        Choice::Chosen => Some("an operator chose it; `voip-ha switch auto` hands the choice back".to_owned()),
+        Choice::None => None,
+    }
 }
 
 /// What does not fit into the table.
@@ -161,13 +166,8 @@ fn remarks(server: &ServerStatus) -> Vec<String> {
 }
 
 fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
-    let role = match () {
-        () if service.active == server.name && service.media != server.name => "signalling",
-        () if service.active == server.name => "active",
-        () if service.media == server.name => "media",
-        () if service.draining.as_ref() == Some(&server.name) => "draining",
-        () => "standby",
-    };
+    let is_draining = service.draining.as_ref() == Some(&server.name);
+    let role = output::role(service.active == server.name, service.media == server.name, is_draining);
     let health = match server.health {
         Health::Up => styled(GOOD, "up"),
         Health::Down => styled(ALARM, server.fault.map_or("DOWN".to_owned(), |fault| format!("DOWN, {fault}"))),

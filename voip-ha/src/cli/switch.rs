@@ -74,7 +74,8 @@ fn line(outcome: &SwitchOutcome) -> String {
     let verb = if *dry_run { "would switch" } else { "switched" };
     match (from != to, media_from != media_to) {
         (false, false) => format!("{service}: {to} is active already, and stays\n"),
-        (true, true) => format!("{service}: {verb} from {from} to {to}\n"),
+        (true, true) if from == media_from => format!("{service}: {verb} from {from} to {to}\n"),
+        (true, true) => format!("{service}: {verb} signalling from {from} and media from {media_from} to {to}\n"),
         (true, false) => format!("{service}: {verb} signalling from {from} to {to}; media stays at {media_to}\n"),
         (false, true) => format!("{service}: {verb} media from {media_from} to {media_to}; signalling stays at {to}\n"),
     }

@@ -2,15 +2,16 @@
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
 };
 
 use anyhow::bail;
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::*;
 use crate::{
@@ -24,15 +25,30 @@ const SOON: Duration = Duration::from_secs(10);
 const MASTER: ServerId = ServerId(0);
 const HOP: NextHop = NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6] };
 
-/// What a datapath was told.
-#[derive(Clone, Default)]
-struct Fake(Arc<Mutex<Told>>);
+/// What a datapath was told, and has to tell.
+#[derive(Clone)]
+struct Fake(Arc<Mutex<Told>>, Arc<OwnedFd>);
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self(Arc::default(), Arc::new(eventfd(0, EventfdFlags::NONBLOCK).unwrap()))
+    }
+}
+
+impl Fake {
+    /// As the XDP program does.
+    fn signal(&self, signal: Signal) {
+        self.0.lock().unwrap().signals.push(signal);
+        rustix::io::write(&*self.1, &1_u64.to_ne_bytes()).unwrap();
+    }
+}
 
 #[derive(Default)]
 struct Told {
     word: Steering,
     hops: Vec<NextHop>,
     refuse_hops: bool,
+    signals: Vec<Signal>,
 }
 
 impl Datapath for Fake {
@@ -65,17 +81,19 @@ impl Datapath for Fake {
     }
 
     fn signals(&mut self) -> Vec<Signal> {
-        Vec::new()
+        let _ = rustix::io::read(&*self.1, &mut [0_u8; 8]);
+        std::mem::take(&mut self.0.lock().unwrap().signals)
     }
 
     fn signal_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+        Some(self.1.as_fd())
     }
 }
 
 /// A server that answers every OPTIONS by 200 until it is dropped.
 struct Responder {
     port: u16,
+    asked: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -87,16 +105,19 @@ impl Responder {
         let port = socket.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
         let thread = thread::spawn(move || {
             let mut buffer = [0; 2048];
             while !stopped.load(Ordering::Relaxed) {
                 let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                counted.fetch_add(1, Ordering::Relaxed);
                 let request = std::str::from_utf8(&buffer[..length]).unwrap();
                 let (_, headers) = request.split_once("\r\n").unwrap();
                 socket.send_to(format!("SIP/2.0 200 OK\r\n{headers}").as_bytes(), from).unwrap();
             }
         });
-        Self { port, stop, thread: Some(thread) }
+        Self { port, asked, stop, thread: Some(thread) }
     }
 }
 
@@ -197,6 +218,26 @@ async fn answers_are_no_sign_of_life_once_an_interface_is_gone_that_unknown_ways
     orders.tell(News::Way { server: ServerId(1), hop: HOP, interface: "a".to_owned() });
     wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
     assert_eq!(status(&orders).await.servers[0].health, Health::Down, "it answers, by a way that packets do not take");
+    drop(orders);
+    running.join().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_icmp_error_about_traffic_makes_the_gateway_ask_at_once() {
+    let (master, backup) = (Responder::start(Ipv4Addr::LOCALHOST), Responder::start(Ipv4Addr::LOCALHOST));
+    let fake = Fake::default();
+    let mut config = config(&[&master, &backup]);
+    for server in &mut config.services[0].servers {
+        // Nobody is asked by the clock.
+        (server.probe.interval, server.probe.standby_interval) = (Duration::from_secs(600), Duration::from_secs(600));
+    }
+    let (orders, running) = start(config, fake.clone());
+    wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
+    let asked = || (master.asked.load(Ordering::Relaxed), backup.asked.load(Ordering::Relaxed));
+    let before = asked();
+    fake.signal(Signal { at: monotonic(), server: MASTER, code: 3 });
+    wait_until(&orders, "the master is asked", |_| asked().0 == before.0 + 1).await;
+    assert_eq!(asked().1, before.1, "nobody doubts the backup");
     drop(orders);
     running.join().unwrap();
 }
