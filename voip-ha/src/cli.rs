@@ -11,6 +11,7 @@ mod report;
 mod run;
 mod status;
 mod switch;
+mod trace;
 mod unload;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -45,6 +46,8 @@ enum Verb {
     Hold(hold::Hold),
     /// Show what the kernel holds; works without the daemon
     Maps(maps::Maps),
+    /// Say what would happen to a packet, and why; sends nothing, works without the daemon
+    Trace(trace::TraceVerb),
     /// Show what happened, and the receipt of each failover
     Events(events::Events),
     /// Show how available the services were; works without the daemon
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Verb::Switch(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
         Verb::Maps(verb) => verb.run(),
+        Verb::Trace(verb) => verb.run(),
         Verb::Events(verb) => verb.run(),
         Verb::Report(verb) => verb.run(),
         Verb::Unload(verb) => verb.run(),

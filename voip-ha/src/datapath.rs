@@ -10,6 +10,8 @@ mod mapped;
 mod object;
 mod pins;
 mod places;
+mod rehearsal;
+mod replica;
 mod signals;
 mod tables;
 
@@ -23,6 +25,8 @@ pub use self::{
     link::{Attachment, XdpMode},
     object::KernelLog,
     pins::{PinDirectory, Pins, unload},
+    rehearsal::{Ran, XdpAction, context, rehearse},
+    replica::{Replica, Seen},
     tables::{MapFacts, Tables, Traffic},
 };
 use crate::{

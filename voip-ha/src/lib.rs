@@ -27,3 +27,4 @@ pub mod record;
 pub mod report;
 pub mod status;
 pub mod sysctl;
+pub mod trace;

@@ -10,6 +10,7 @@ mod model;
 mod net;
 mod noted;
 mod pins;
+mod replica;
 mod rig;
 mod signals;
 mod steering;

@@ -22,10 +22,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::{
-    TestRunOptions,
-    programs::{TestRun as _, Xdp},
-};
+use aya::programs::Xdp;
 use lab::wait;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use voip_ha::{
@@ -37,6 +34,8 @@ use voip_ha::{
 use voip_ha_ebpf::abi::{MAX_SERVERS, Mac, ServerNumber};
 
 use super::net::{self, BACK, FRONT, SIDE};
+
+pub(crate) use voip_ha::datapath::{Ran, XdpAction as Act, context, rehearse as run};
 
 /// Two services. Of the first one's servers, `lost` has no next hop and the next hop of `astray` is on a device that
 /// the gateway does not serve.
@@ -73,21 +72,6 @@ pub(crate) struct Rig {
     pub(crate) config: Config,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) pins: PinDir,
-}
-
-/// What the program says to a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
-    Drop,
-    Pass,
-    Redirect,
-}
-
-/// What the program did to one frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ran {
-    pub(crate) act: Act,
-    pub(crate) frame: Vec<u8>,
 }
 
 /// A counter: whose, of which class, for which outcome.
@@ -245,33 +229,6 @@ impl Rig {
         }
         Ok(tally)
     }
-}
-
-/// Gives a program a frame as if it came in by `ifindex`.
-pub(crate) fn run(program: &Xdp, ifindex: u32, frame: &[u8]) -> Result<Ran> {
-    let mut out = vec![0; frame.len()];
-    let context = context(ifindex, frame.len());
-    let options = TestRunOptions {
-        data_in: Some(frame),
-        data_out: Some(&mut out),
-        ctx_in: Some(&context),
-        ..TestRunOptions::default()
-    };
-    let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
-    ensure!(result.data_size_out as usize == frame.len(), "the program changed the length of the frame");
-    // The numbers of enum xdp_action.
-    let act = match result.return_value {
-        1 => Act::Drop,
-        2 => Act::Pass,
-        4 => Act::Redirect,
-        other => bail!("the program answers {other}"),
-    };
-    Ok(Ran { act, frame: out })
-}
-
-/// A `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-pub(crate) fn context(ifindex: u32, length: usize) -> Vec<u8> {
-    [0, length as u32, 0, ifindex, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
 /// Does again what is refused because somebody has the lock of the pin directory. A child that another thread starts

@@ -45,7 +45,7 @@ impl KernelDatapath {
     ///
     /// The pinned maps have another layout, or the kernel refuses something.
     pub fn load(config: &Config, directory: PinDirectory, kernel_log: KernelLog) -> Result<Self> {
-        let object = object::load(&directory, kernel_log)?;
+        let object = object::load(directory.pins(), kernel_log)?;
         let tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
         let signs = Signs::open(directory.pins())?;

@@ -3,10 +3,11 @@
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::Xdp};
 
-use super::{pins::PinDirectory, tables};
+use super::{pins::Pins, tables};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha-ebpf"));
-const PROGRAM: &str = "voip_ha";
+/// Name of the program, in the object and in the kernel.
+pub(super) const PROGRAM: &str = "voip_ha";
 /// Ring buffer that aya-log-ebpf adds; the only map that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -35,8 +36,7 @@ impl KernelLog {
 /// # Errors
 ///
 /// A pinned map has another layout, or the kernel refuses something; the verifier's words are part of the error.
-pub(super) fn load(directory: &PinDirectory, kernel_log: KernelLog) -> Result<Ebpf> {
-    let pins = directory.pins();
+pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     tables::check_layouts(pins)?;
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(pins.directory());
@@ -51,8 +51,14 @@ pub(super) fn load(directory: &PinDirectory, kernel_log: KernelLog) -> Result<Eb
     Ok(object)
 }
 
-/// The XDP program of a loaded object.
+/// The XDP program of a loaded object, to be changed.
 pub(super) fn program(object: &mut Ebpf) -> Result<&mut Xdp> {
     let program = object.program_mut(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
+    Ok(program.try_into()?)
+}
+
+/// The XDP program of a loaded object, to be run or looked at.
+pub(super) fn loaded_program(object: &Ebpf) -> Result<&Xdp> {
+    let program = object.program(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
     Ok(program.try_into()?)
 }

@@ -11,13 +11,14 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fs::{FlockOperation, flock, statfs},
-    mount::{MountFlags, mount},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, fsconfig_create, fsmount, fsopen, mount},
 };
 use voip_ha_ebpf::abi::ABI_VERSION;
 
@@ -99,6 +100,35 @@ impl PinDirectory {
 
     /// The paths.
     pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+/// A BPF file system of this process alone, mounted nowhere: what is pinned there goes with this value, however the process
+/// ends. Kernel 5.2.
+pub(super) struct PrivatePins {
+    pins: Pins,
+    _mount: OwnedFd,
+}
+
+impl PrivatePins {
+    /// Makes one, with nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, as it does who is not root.
+    pub(super) fn new() -> Result<Self> {
+        let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        let pins = Pins::new(&Path::new("/proc/self/fd").join(mount.as_raw_fd().to_string()));
+        fs::create_dir(pins.directory()).context("cannot make a directory in it")?;
+        Ok(Self { pins, _mount: mount })
+    }
+
+    /// The paths. Good in this process only.
+    pub(super) fn pins(&self) -> &Pins {
         &self.pins
     }
 }

@@ -2,6 +2,7 @@
 //! line to show what the kernel holds.
 
 mod forget;
+mod take;
 
 use std::net::Ipv4Addr;
 
@@ -14,6 +15,7 @@ use voip_ha_ebpf::abi::{
     ServerNumber, ServiceEntry, Slot, SteeringWord, TrafficEntry, counter_index,
 };
 
+pub(super) use self::take::CountedAs;
 use super::pins::{Pins, exists};
 
 /// What a map must look like. The kernel checks nothing when a pinned map is opened by its name.

@@ -1,0 +1,143 @@
+//! Why, in a sentence.
+
+use std::net::Ipv4Addr;
+
+use voip_ha_ebpf::abi::{Class, Outcome};
+
+use super::{Ends, Names};
+use crate::plan::{ServerPlan, ServicePlan};
+
+/// What is known about a packet.
+pub(super) struct Facts<'a> {
+    pub(super) names: &'a Names,
+    pub(super) class: Class,
+    pub(super) service: Option<&'a ServicePlan>,
+    pub(super) server: Option<Ipv4Addr>,
+    pub(super) ends: Option<Ends>,
+    /// Bytes of the frame.
+    pub(super) length: usize,
+}
+
+/// Says why a packet has this outcome.
+pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
+    let (service, server, class) = (facts.service_text(), facts.server_text(), facts.class_text());
+    let (from, to) = facts.ends.map_or_else(Default::default, |ends| (ends.from(), ends.to()));
+    match outcome {
+        Outcome::ToServer => format!("{class} to {service} goes to {server}, which is active"),
+        Outcome::ToClient => {
+            format!("{server} may send to clients, being {}; {to} sees it come from the VIP", facts.role())
+        }
+        Outcome::ToClientByStack => format!(
+            "{server} may send to clients, being {}; the kernel's stack sends it, because the Ethernet address of the next \
+             hop to {to} is not known yet, the packet is larger than the MTU, or XDP cannot send to the device",
+            facts.role()
+        ),
+        Outcome::Fenced => format!("fenced: {server} is neither active nor draining{}", facts.active_text()),
+        Outcome::NoActiveServer => format!("{service} has no active server for {class}"),
+        Outcome::NoNextHop => format!("{class} goes to {server}, and the way to it is not known: see `voip-ha status`"),
+        Outcome::NoDevice => {
+            format!("{class} goes to {server}, whose way leaves by an interface that is not the gateway's")
+        }
+        Outcome::TtlExpired => {
+            format!("the time to live of the packet from {from} is used up: is there a loop of routes?")
+        }
+        Outcome::TooLarge => {
+            format!("a packet in a frame of {} bytes is larger than the MTU{}", facts.length, facts.mtu_text())
+        }
+        Outcome::Unroutable => {
+            format!("a route refuses packets to {to}, or forwarding is off: see `ip route get {}`", facts.to_address())
+        }
+        Outcome::NotForwarded => {
+            format!("from {server} to the gateway itself, or without a route to {}", facts.to_address())
+        }
+        Outcome::Fragment => format!("a fragment, which does not say its ports{}", facts.fragment_text()),
+        Outcome::Malformed => "the lengths of frame, packet and datagram contradict each other".to_owned(),
+        passed => passed_because(passed, facts),
+    }
+}
+
+/// The same for packets that are none of the program's business.
+fn passed_because(outcome: Outcome, facts: &Facts<'_>) -> String {
+    let (service, server) = (facts.service_text(), facts.server_text());
+    let (from, to) = facts.ends.map_or_else(Default::default, |ends| (ends.from(), ends.to()));
+    match outcome {
+        Outcome::NotServicePort => format!("{} is no port of {service}", facts.port_text()),
+        Outcome::NotUdp => format!("no UDP: {service} is served over UDP only"),
+        Outcome::NotService => format!("{from} is no server, and {to} is no VIP"),
+        Outcome::NotIpv4 => "no whole IPv4 header right behind the Ethernet header".to_owned(),
+        Outcome::NotUnicast => "an Ethernet broadcast or multicast".to_owned(),
+        Outcome::BetweenServers => format!("from {server} to another server's own address"),
+        Outcome::ServerUnreachable => format!("somebody says that a datagram to {server} could not be delivered"),
+        other => other.name().to_owned(),
+    }
+}
+
+impl Facts<'_> {
+    fn service_text(&self) -> String {
+        self.service.map_or_else(|| "the service".to_owned(), |service| self.names.of(service.vip))
+    }
+
+    fn server_text(&self) -> String {
+        self.server.map_or_else(|| "the server".to_owned(), |server| self.names.of(server))
+    }
+
+    fn class_text(&self) -> &'static str {
+        match self.class {
+            Class::Sip => "SIP",
+            Class::Rtp => "RTP",
+            Class::Other => "it",
+        }
+    }
+
+    fn to_address(&self) -> String {
+        self.ends.map_or_else(|| "the client".to_owned(), |ends| ends.destination.to_string())
+    }
+
+    fn role(&self) -> &'static str {
+        let is = |named: Option<Ipv4Addr>| named.is_some() && named == self.server;
+        match self.service {
+            Some(service) => match (is(service.signalling), is(service.media)) {
+                (true, true) => "active",
+                (true, false) => "active for SIP",
+                (false, true) => "active for RTP",
+                (false, false) => "draining",
+            },
+            None => "active or draining",
+        }
+    }
+
+    fn active_text(&self) -> String {
+        let Some(service) = self.service else { return String::new() };
+        match (service.signalling, service.media) {
+            (None, None) => "; no server is active".to_owned(),
+            (Some(both), Some(media)) if both == media => format!("; {} is active", self.names.of(both)),
+            (signalling, media) => {
+                let name =
+                    |server: Option<Ipv4Addr>| server.map_or("nobody".to_owned(), |server| self.names.of(server));
+                format!("; {} is active for SIP, {} for RTP", name(signalling), name(media))
+            }
+        }
+    }
+
+    fn mtu_text(&self) -> String {
+        let is_it = |server: &&ServerPlan| Some(server.address) == self.server;
+        let server = self.service.and_then(|service| service.servers.iter().find(is_it));
+        match server.and_then(|server| server.next_hop) {
+            Some(hop) => format!(" of {} on the way to {}", hop.mtu, self.server_text()),
+            None => format!(" on the way to {}", self.server_text()),
+        }
+    }
+
+    fn fragment_text(&self) -> &'static str {
+        // Without a server it is to a VIP.
+        if self.server.is_some() { ": it cannot be told whether a client may see it" } else { ": it cannot be steered" }
+    }
+
+    /// The port that would have to be the service's: the sender's, if that is a server.
+    fn port_text(&self) -> String {
+        match self.ends.and_then(|ends| ends.ports) {
+            Some((source, destination)) => (if self.server.is_some() { source } else { destination }).to_string(),
+            None => "this".to_owned(),
+        }
+    }
+}
