@@ -77,6 +77,8 @@ pub struct Controller<D> {
     lines: Vec<Lines>,
     ways: Vec<Way>,
     journal: Journal,
+    /// A moment, and `CLOCK_MONOTONIC` then: one stands for the other from the start on, or the kernel's stamps would move.
+    origin: (Instant, Duration),
     /// What the thread could not have: see [`privileges`].
     lacks: Vec<String>,
     stalls: u64,
@@ -105,7 +107,8 @@ impl<D: Datapath> Controller<D> {
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
         let lacks = Vec::new();
-        Ok(Self { config, engine, datapath, poller, lines, ways, journal, lacks, stalls: 0, stall_told: None })
+        let origin = (now, uptime);
+        Ok(Self { config, engine, datapath, poller, lines, ways, journal, origin, lacks, stalls: 0, stall_told: None })
     }
 
     /// Goes on after the events of earlier controllers.
@@ -125,7 +128,7 @@ impl<D: Datapath> Controller<D> {
         loop {
             let deadline = self.engine.next_deadline(Instant::now());
             let woken = self.poller.wait(deadline).context("cannot wait for the probes' answers")?;
-            let (now, uptime) = (Instant::now(), monotonic());
+            let now = Instant::now();
             // What has arrived is taken in before a timer judges what has not: proofs first.
             for server in &woken.errors {
                 self.read(*server, now);
@@ -137,12 +140,12 @@ impl<D: Datapath> Controller<D> {
                 return Ok(());
             }
             if let Some(due) = deadline.filter(|due| *due <= now) {
-                self.tick(due, now, uptime);
+                self.tick(due, now);
             }
         }
     }
 
-    fn tick(&mut self, due: Instant, now: Instant, uptime: Duration) {
+    fn tick(&mut self, due: Instant, now: Instant) {
         let late = now.saturating_duration_since(due);
         if late >= STALL {
             self.stalled(late, now);
@@ -150,10 +153,11 @@ impl<D: Datapath> Controller<D> {
         for server in (0..self.lines.len()).map(ServerId) {
             self.read(server, now);
         }
-        let datapath = &self.datapath;
+        let (datapath, (origin, uptime)) = (&self.datapath, self.origin);
         let heard = |server| {
-            let ago = uptime.saturating_sub(datapath.traffic(server).heard?);
-            now.checked_sub(ago)
+            let heard = datapath.traffic(server).heard?;
+            // What an earlier controller heard may be before the origin.
+            heard.checked_sub(uptime).map_or_else(|| origin.checked_sub(uptime - heard), |since| Some(origin + since))
         };
         let outputs = self.engine.tick(heard, now);
         self.carry_out(outputs, now);

@@ -37,7 +37,7 @@ pub enum Evidence {
     /// Somebody said that nobody listens on the probed port (ICMP port unreachable). It may be forged, by who guesses the
     /// port that the probe came from: a reason to ask at once from another port.
     RefusedOnce,
-    /// Verdict: nobody listens on the probed port. It was said again of the next probe, or that stayed unanswered.
+    /// Verdict: nobody listens on the probed port. It was said again of the next probe, or a row of them stayed unanswered.
     Refused,
     /// A router, or the gateway's own ARP, said that the server's host cannot be reached.
     HostUnreachable,

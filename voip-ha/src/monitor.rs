@@ -47,6 +47,8 @@ use crate::{config::Probe, evidence::Evidence};
 
 /// Time from one echo to the next while all is well.
 const ECHO_INTERVAL: Duration = Duration::from_secs(1);
+/// Echoes that go with every OPTIONS until one is answered; a host that has not answered so many filters them.
+const FIRST_ECHOES: u32 = 50;
 
 /// A kind of probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -234,8 +236,12 @@ impl Monitor {
 
     fn suspect(&mut self, now: Instant) {
         if !self.is_confirming() {
-            self.phase = Phase::Confirming { since: now, asked: 0, next: now };
+            self.confirm(now);
         }
+    }
+
+    fn confirm(&mut self, now: Instant) {
+        self.phase = Phase::Confirming { since: now, asked: 0, next: now };
     }
 
     /// Counts what was missed. Returns whether it is a reason to confirm.
@@ -264,9 +270,16 @@ impl Monitor {
         match self.phase {
             Phase::Calm | Phase::Busy { .. } if alarmed => self.suspect(now),
             Phase::Busy { since } if self.last_answer > Some(since) => self.phase = Phase::Calm,
+            // The host lives, or whoever forged the refusal: OPTIONS alone tell which.
+            Phase::Confirming { since, asked, .. } if self.refused => {
+                if asked >= self.settings.confirm && self.options.newest_waiting() < Some(since) {
+                    steps.push(Step::Observed(Evidence::Refused));
+                    self.phase = Phase::Busy { since };
+                }
+            }
             Phase::Confirming { since, asked, .. } if self.last_sign > Some(since) => {
                 self.close_calls += u64::from(asked > 1);
-                self.quiet.was_needless(now);
+                self.quiet.was_well(now);
                 let is_asked = self.unserved.is_some() || self.options.newest_waiting().is_some();
                 let owes = self.last_answer <= Some(since) && is_asked;
                 self.phase = if owes { Phase::Busy { since } } else { Phase::Calm };
@@ -303,10 +316,6 @@ impl Monitor {
         let Some((since, missed)) = self.unserved else { return };
         let silence = now.saturating_duration_since(since);
         let sends = self.last_heard.is_some_and(|heard| now.saturating_duration_since(heard) < hang);
-        if missed >= confirm && self.refused {
-            steps.push(Step::Observed(Evidence::Refused));
-            return;
-        }
         if missed >= confirm && silence >= hang && !(sends && silence < patience) {
             let host_answers = self.last_echo > Some(since);
             steps.push(Step::Observed(Evidence::Hung { silence, host_answers }));
@@ -342,8 +351,10 @@ impl Monitor {
     }
 
     fn next_echo_due(&self) -> Instant {
+        // As long as it is not known how long the way is, a dead host would be waited for as long as the longest one takes.
+        let is_unknown = self.echo.rtt().smoothed().is_none() && self.echoes_lost < FIRST_ECHOES;
         // Together with OPTIONS, so that there is one wake for both.
-        self.next_echo.max(self.next_options)
+        if is_unknown { self.next_options } else { self.next_echo.max(self.next_options) }
     }
 
     /// The next moment after `now` that is a multiple of `interval` from the origin.

@@ -145,7 +145,11 @@ impl TraceVerb {
             let index = netdevice::name_to_index(&socket, &name).ok()?;
             Some(Interface { name, index })
         });
-        let interfaces = Interfaces::new(linked.collect(), scene.plan());
+        let linked: Vec<_> = linked.collect();
+        if linked.is_empty() {
+            return Err(Failure::No(anyhow::anyhow!("no interface of this network namespace has the program")));
+        }
+        let interfaces = Interfaces::new(linked, scene.plan());
         Ok(Gateway { replica, scene, interfaces, socket })
     }
 }

@@ -48,7 +48,7 @@ impl Monitor {
         if std::mem::replace(&mut self.refused, true) {
             return Evidence::Refused;
         }
-        self.next_options = now;
+        self.confirm(now);
         Evidence::RefusedOnce
     }
 

@@ -1,16 +1,17 @@
 //! When a pause in a server's traffic is long enough to ask what is wrong.
 //!
 //! A question costs a few probes and nothing else, so the rule is a simple one that finds its own level: a question
-//! that was needless doubles the pause that the next one takes, and the pause shrinks back by a tenth each second. Fifty
-//! calls leave pauses of a fraction of a millisecond, and their end is noticed within the shortest pause. One call
-//! leaves pauses of 20 ms, and after a few needless questions it is given them.
+//! that was needless makes the pause that the next one takes longer by a quarter, and what it is longer than the shortest
+//! halves each second. Fifty calls leave pauses of a fraction of a millisecond, and their end is noticed within about the
+//! shortest pause. One call leaves pauses of 20 ms: it is given them after ten needless questions, and asked about three
+//! times a second from then on.
 
 use std::time::{Duration, Instant};
 
 /// How many times the shortest pause may become; after that traffic is not worth watching.
 const CEILING: u32 = 16;
 /// What is left of the surplus after each second without a needless question.
-const DECAY_PER_SECOND: f64 = 0.9;
+const DECAY_PER_SECOND: f64 = 0.5;
 /// A server that has not been heard for this long is not one whose traffic has just stopped.
 const STALE: Duration = Duration::from_secs(1);
 
@@ -24,12 +25,14 @@ pub(super) struct Quiet {
     heard: Option<Instant>,
     /// The sign of life after which the last question was asked.
     asked_after: Option<Instant>,
+    /// Whether it is open what the last question was good for.
+    asking: bool,
 }
 
 impl Quiet {
     /// `shortest` zero: never asks.
     pub(super) fn new(shortest: Duration) -> Self {
-        Self { shortest, surplus: Duration::ZERO, as_of: None, heard: None, asked_after: None }
+        Self { shortest, surplus: Duration::ZERO, as_of: None, heard: None, asked_after: None, asking: false }
     }
 
     /// When the server was last heard, as the kernel says.
@@ -46,7 +49,7 @@ impl Quiet {
 
     /// The question is asked. Returns how long the pause has been.
     pub(super) fn asked(&mut self, now: Instant) -> Duration {
-        self.asked_after = self.heard;
+        (self.asked_after, self.asking) = (self.heard, true);
         self.heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard))
     }
 
@@ -55,11 +58,13 @@ impl Quiet {
         self.asked_after = self.heard;
     }
 
-    /// The server was well.
-    pub(super) fn was_needless(&mut self, now: Instant) {
-        let pause = self.shortest + self.surplus(now);
-        self.surplus = (pause * 2).min(self.shortest * CEILING) - self.shortest;
-        self.as_of = Some(now);
+    /// The server was well. If it was asked for its silence, that was needless.
+    pub(super) fn was_well(&mut self, now: Instant) {
+        if std::mem::take(&mut self.asking) {
+            let pause = self.shortest + self.surplus(now);
+            self.surplus = (pause * 5 / 4).min(self.shortest * CEILING) - self.shortest;
+            self.as_of = Some(now);
+        }
     }
 
     fn surplus(&self, now: Instant) -> Duration {
