@@ -1,6 +1,6 @@
 //! `voip-ha trace` beside a running gateway: what it says is what would happen, and it leaves nothing behind.
 
-use std::{collections::BTreeSet, fs::File, net::UdpSocket, time::Duration};
+use std::{collections::BTreeSet, fs::File, net::UdpSocket, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, RingBuf};
@@ -10,7 +10,7 @@ use lab::{
     gateway::{self, Answer, Config, Gateway},
     process::Process,
     server,
-    topology::SIP,
+    topology::{Layout, SIP},
     wait,
 };
 use pcap_file::pcap::{PcapPacket, PcapWriter};
@@ -98,6 +98,23 @@ fn a_servers_packet_goes_out_with_the_vip_as_its_source_or_is_said_to_be_fenced(
         let reason = "fenced: master is neither active nor draining; backup is active";
         Ok((answer["outcome"] == "fenced" && answer["reason"] == reason).then_some(()))
     })?;
+    Ok(())
+}
+
+#[test]
+fn a_packet_comes_in_and_leaves_by_the_interfaces_of_its_ends_in_every_layout() -> Result<()> {
+    for (layout, phones, backups) in [(Layout::OneArm, "back", "back"), (Layout::CloudByFront, "front", "front")] {
+        let lab = Lab::new(Options { layout, alone: false, ..Options::default() })?;
+        let _servers = servers(&lab)?;
+        let gateway = Gateway::start(&lab, Config::of(&lab))?;
+        let ways = |answer: &Value| (answer["came_in_by"].clone(), answer["leaves_by"].clone());
+        assert_eq!(ways(&between(&lab, PHONE, RTP)?), (phones.into(), "back".into()), "{layout:?}");
+        assert_eq!(ways(&between(&lab, BACKUP, PHONE)?), (backups.into(), Value::Null), "{layout:?}: fenced");
+        gateway.switch("backup")?;
+        assert_eq!(ways(&between(&lab, PHONE, RTP)?), (phones.into(), backups.into()), "{layout:?}");
+        let named = told(&lab, &["--from", PHONE, "--to", RTP, "--in", "back"])?;
+        assert_eq!(ways(&named[0]), ("back".into(), backups.into()), "{layout:?}");
+    }
     Ok(())
 }
 
@@ -191,20 +208,25 @@ fn take_signals(lab: &Lab) -> Result<usize> {
     Ok(taken)
 }
 
+/// Three packets: one to the VIP, one from the backup, and one that is nobody's.
+fn write_capture(path: &Path, payload: usize) -> Result<()> {
+    let mut writer = PcapWriter::new(File::create(path)?)?;
+    for (from, to) in [([192, 0, 2, 100], [192, 0, 2, 10]), ([10, 66, 2, 2], [192, 0, 2, 100]), ([1; 4], [2; 4])] {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        builder.ipv4(from, to, 64).udp(10000, 10000).write(&mut frame, &vec![0; payload])?;
+        writer.write_packet(&PcapPacket::new(Duration::ZERO, frame.len() as u32, &frame))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn three_packets_of_a_file_get_three_answers_and_a_broken_file_is_bad_input() -> Result<()> {
     let lab = lab()?;
     let _servers = servers(&lab)?;
     let _gateway = Gateway::start(&lab, Config::of(&lab))?;
     let path = lab.dir().join("capture.pcap");
-    let mut writer = PcapWriter::new(File::create(&path)?)?;
-    for (from, to) in [([192, 0, 2, 100], [192, 0, 2, 10]), ([10, 66, 2, 2], [192, 0, 2, 100]), ([1; 4], [2; 4])] {
-        let mut frame = Vec::new();
-        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
-        builder.ipv4(from, to, 64).udp(10000, 10000).write(&mut frame, &[0; 172])?;
-        writer.write_packet(&PcapPacket::new(Duration::ZERO, frame.len() as u32, &frame))?;
-    }
-    drop(writer);
+    write_capture(&path, 172)?;
     let file = path.to_str().context("no text")?;
     let answers = told(&lab, &["--pcap", file])?;
     let outcomes: Vec<_> = answers.iter().map(|answer| (&answer["packet"], &answer["outcome"])).collect();
@@ -212,6 +234,12 @@ fn three_packets_of_a_file_get_three_answers_and_a_broken_file_is_bad_input() ->
     assert_eq!(outcomes, wanted.each_ref().map(|(number, outcome): &(Value, Value)| (number, outcome)));
     assert_eq!(told(&lab, &["--pcap", file, "--limit", "2"])?.len(), 2);
 
+    write_capture(&path, 4000)?;
+    let skipped = told(&lab, &["--pcap", file])?;
+    let why = "4042 bytes are more than XDP sees in one piece (3520)";
+    assert!(skipped.len() == 3 && skipped.iter().all(|answer| answer["skipped"] == why), "{skipped:?}");
+
+    write_capture(&path, 172)?;
     File::options().write(true).open(&path)?.set_len(24 + 16 + 214 + 20)?;
     let cut = trace(&lab, &["--pcap", file])?;
     assert!(cut.code == 2 && cut.stderr.contains("packet 2: the file ends in it"), "{cut:?}");
@@ -226,6 +254,7 @@ fn input_that_is_no_packet_is_named_with_its_place_and_a_missing_gateway_is_a_fa
         (&["--hex", "020000000001"], "6 bytes are no frame"),
         (&["--from", "[2001:db8::1]:5060", "--to", RTP], "--from"),
         (&["--from", PHONE], "--to"),
+        (&["--hex", "-"], "standard input: 0 bytes are no frame"),
         (&["--pcap", "/nowhere"], "/nowhere"),
         (&[], "--hex"),
     ] {

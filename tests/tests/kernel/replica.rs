@@ -1,9 +1,10 @@
 //! A replica does to every frame what the program does, says what that is counted as, and leaves the gateway's maps alone.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
+use lab::wait;
 use voip_ha::datapath::{Pins, Replica};
 use voip_ha_ebpf::abi::Outcome;
 
@@ -13,7 +14,7 @@ use super::{
     model::Model,
     net::{self, FRONT, PHONE, VIP},
     noted::Expected,
-    rig::{Act, PBX, Rig, with_rig},
+    rig::{Act, PBX, PinDir, Rig, SOON, apart, with_rig},
 };
 
 /// Twice as many as it takes to reach nearly every outcome.
@@ -68,5 +69,20 @@ fn a_replica_is_of_the_moment_when_it_was_made() -> Result<()> {
         ensure!(servers == [Some(master), Some(rig.number("cloud")?)], "{servers:?}");
         ensure!(rig.tally()?.is_empty(), "a frame was counted");
         Ok(())
+    })
+}
+
+#[test]
+fn a_replica_knows_that_the_maps_are_left_and_the_program_is_not() -> Result<()> {
+    apart(|| {
+        let Rig { datapath, config, pins, .. } = Rig::ready_at(PinDir::claim()?)?;
+        let live = Pins::new(&pins.0);
+        ensure!(Replica::of(&live)?.is_live_program(), "it is another program");
+        drop(datapath);
+        for interface in config.gateway.interfaces() {
+            fs::remove_file(live.link(interface))?;
+        }
+        // The kernel lets go of a program a moment after its last link.
+        wait::until(SOON, "the program to go", || Ok((!Replica::of(&live)?.is_live_program()).then_some(())))
     })
 }
