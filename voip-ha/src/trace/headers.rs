@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use etherparse::{LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
 use serde::Serialize;
+use voip_ha_ebpf::packet::{self, Frame};
 
 use crate::status::mac_text;
 
@@ -52,15 +53,15 @@ fn text(address: Ipv4Addr, port: Option<u16>) -> String {
     port.map_or_else(|| address.to_string(), |port| SocketAddrV4::new(address, port).to_string())
 }
 
-/// The ends of the packet in a frame; nothing if it is no IPv4, or comes with a VLAN tag, as the program sees none.
+/// The ends of the packet in a frame, read as the program reads them; nothing if it sees no IPv4 packet for one receiver.
 pub fn ends(frame: &[u8]) -> Option<Ends> {
-    let packet = LaxSlicedPacket::from_ethernet(frame).ok().filter(|packet| packet.link_exts.is_empty())?;
-    let Some(LaxNetSlice::Ipv4(ip)) = &packet.net else { return None };
-    let ports = match &packet.transport {
-        Some(TransportSlice::Udp(udp)) => Some((udp.source_port(), udp.destination_port())),
-        _ => None,
-    };
-    Some(Ends { source: ip.header().source_addr(), destination: ip.header().destination_addr(), ports })
+    // The program's own code, which wants a frame that it may change.
+    let mut copy = frame.to_vec();
+    let mut frame = Frame::from_slice(&mut copy);
+    let network = packet::network(&mut frame).ok()?;
+    let datagram = packet::datagram(&mut frame, &network).ok();
+    let ports = datagram.map(|datagram| (datagram.source_port, datagram.destination_port));
+    Some(Ends { source: network.source.into(), destination: network.destination.into(), ports })
 }
 
 /// The fields of a frame, each beside the same of what became of the frame. The program moves no header, so the fields of

@@ -124,6 +124,14 @@ fn a_frame_of_which_nothing_can_be_read_is_no_end_of_the_command() {
 }
 
 #[test]
+fn a_packet_whose_lengths_are_wrong_still_has_its_ends_and_no_ports() {
+    let mut frame = phones_rtp();
+    frame[16..18].copy_from_slice(&[0, 1]);
+    let ends = ends(&frame).unwrap();
+    assert_eq!((ends.from(), ends.to(), ends.ports), ("198.51.100.7".to_owned(), VIP.to_string(), None));
+}
+
+#[test]
 fn a_sentence_says_who_is_fenced_and_who_is_active() {
     let plan = plan();
     let names = Names(HashMap::from([(MASTER, "master".to_owned()), (BACKUP, "backup".to_owned())]));
