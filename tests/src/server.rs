@@ -51,6 +51,8 @@ pub struct Config {
     pub rtp_ports: RangeInclusive<u16>,
     /// Its name in stamps and logs.
     pub name: String,
+    /// Status of its answer to OPTIONS.
+    pub options_status: u16,
     /// While this file exists, OPTIONS are answered by 503, as by a server that ends gracefully.
     pub maintenance: Option<PathBuf>,
 }
@@ -85,7 +87,12 @@ impl Server {
         let media = Media::open(config.address, config.rtp_ports.clone(), &config.name)?;
         let ports = media.sockets().iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<io::Result<_>>()?;
         let contact = SocketAddrV4::new(config.advertise, config.sip_port);
-        Ok(Self { sip, maintenance: config.maintenance.clone(), calls: Calls::new(contact, ports), media })
+        Ok(Self {
+            sip,
+            maintenance: config.maintenance.clone(),
+            calls: Calls::new(contact, ports, config.options_status),
+            media,
+        })
     }
 
     /// Serves until the process is killed; returns on an error of epoll only.

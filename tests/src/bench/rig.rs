@@ -18,7 +18,13 @@ use super::{
     system::{Carries, Running, System},
     traffic::Traffic,
 };
-use crate::{Lab, process::Process, program, topology::VIP, wait};
+use crate::{
+    Lab,
+    process::Process,
+    program,
+    topology::{RTP_PORTS, VIP},
+    wait,
+};
 
 /// How long a fault may last. A phone gives up a request after 32 s (RFC 3261, timer F): who has not moved the service by
 /// then has not moved it.
@@ -32,6 +38,8 @@ const STEADY: Duration = Duration::from_millis(200);
 /// What is younger than this may be on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 const START: Duration = Duration::from_secs(10);
+/// How long a server runs between two crashes.
+const RUNS_FOR: Duration = Duration::from_secs(4);
 
 pub(super) struct Rig<'lab> {
     lab: &'lab Lab,
@@ -40,6 +48,8 @@ pub(super) struct Rig<'lab> {
     running: Box<dyn Running + 'lab>,
     traffic: Option<Traffic>,
     servers: [(&'static str, Process); 2],
+    /// RTP ports that each server opens.
+    ports: u16,
 }
 
 impl<'lab> Rig<'lab> {
@@ -48,17 +58,25 @@ impl<'lab> Rig<'lab> {
         for host in lab.servers().iter().filter(|host| system.listens_on(host) == VIP) {
             host.namespace.ip(&format!("address add {VIP}/32 dev lo"))?;
         }
-        let servers =
-            [("master", start_server(lab, system, "master")?), ("backup", start_server(lab, system, "backup")?)];
+        let ports = 1;
+        let start = |name| Ok::<_, anyhow::Error>((name, start_server(lab, system, name, ports)?));
+        let servers = [start("master")?, start("backup")?];
         let running = system.start(lab)?;
-        let mut rig = Self { lab, system, running, traffic: None, servers };
+        let mut rig = Self { lab, system, running, traffic: None, servers, ports };
         rig.wait_until_settled(None)?;
         Ok(rig)
     }
 
-    /// Starts so many streams anew.
+    /// Starts so many streams anew. A server has ports for its calls and no more: one with 500 sockets takes 2 ms to die.
     pub(super) fn stream(&mut self, streams: u16) -> Result<()> {
         self.traffic = None;
+        let ports = streams.max(1);
+        if std::mem::replace(&mut self.ports, ports) != ports {
+            for name in ["master", "backup"] {
+                self.restart(name)?;
+                self.wait_until_settled(None)?;
+            }
+        }
         self.traffic = Traffic::start(self.lab, self.system.carries(), streams)?;
         Ok(())
     }
@@ -144,14 +162,22 @@ impl<'lab> Rig<'lab> {
         match fault {
             Fault::Planned => {}
             Fault::Crash => {
-                server(&mut self.servers, name)?.kill9()?;
-                *server(&mut self.servers, name)? = start_server(self.lab, self.system, name)?;
+                self.restart(name)?;
+                // A host tells that a port is closed once a second, and some times at once if it has not for as many seconds
+                // (net.ipv4.icmp_ratelimit). A server that has crashed has run for a while.
+                std::thread::sleep(RUNS_FOR);
             }
             Fault::Hang => server(&mut self.servers, name)?.signal(Signal::CONT)?,
             Fault::Silent => self.lab.mend(name)?,
             Fault::Link => self.lab.mend_back()?,
         }
         self.running.repaired()
+    }
+
+    fn restart(&mut self, name: &'static str) -> Result<()> {
+        server(&mut self.servers, name)?.kill9()?;
+        *server(&mut self.servers, name)? = start_server(self.lab, self.system, name, self.ports)?;
+        Ok(())
     }
 
     fn wait_until_settled(&mut self, wanted: Option<&str>) -> Result<String> {
@@ -173,10 +199,11 @@ impl<'lab> Rig<'lab> {
     }
 }
 
-fn start_server(lab: &Lab, system: &dyn System, name: &'static str) -> Result<Process> {
+fn start_server(lab: &Lab, system: &dyn System, name: &'static str, ports: u16) -> Result<Process> {
     let host = lab.server(name)?;
     let mut command = Command::new(program("lab-server")?);
     command.args(["--name", name, "--address", &system.listens_on(host).to_string(), "--advertise", &VIP.to_string()]);
+    command.args(["--rtp-ports", &format!("{}-{}", RTP_PORTS.0, RTP_PORTS.0 + 2 * (ports - 1))]);
     if system.carries() == Carries::Sip {
         let (_, status) = STATUS.into_iter().find(|(of, _)| *of == name).context("no such server")?;
         command.args(["--options-status", &status.to_string()]);

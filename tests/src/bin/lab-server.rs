@@ -23,6 +23,9 @@ struct Arguments {
     /// Name in the stamps of echoed packets, at most 15 bytes.
     #[arg(long, default_value = "server")]
     name: String,
+    /// Status of the answer to OPTIONS.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..700))]
+    options_status: u16,
     /// While this file exists, OPTIONS are answered by 503.
     #[arg(long)]
     maintenance: Option<PathBuf>,
@@ -36,6 +39,7 @@ fn main() -> Result<()> {
         sip_port: arguments.sip_port,
         rtp_ports: arguments.rtp_ports,
         name: arguments.name,
+        options_status: arguments.options_status,
         maintenance: arguments.maintenance,
     })?;
     println!("ready");

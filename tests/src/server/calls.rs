@@ -29,6 +29,7 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 pub(super) struct Calls {
     contact: SocketAddrV4,
+    options_status: u16,
     /// Whether OPTIONS are answered by 503.
     pub(super) in_maintenance: bool,
     free_ports: VecDeque<u16>,
@@ -63,9 +64,18 @@ struct Unacknowledged {
 
 impl Calls {
     /// `contact` is what the server says its address is, `ports` are the RTP ports that it may offer.
-    pub(super) fn new(contact: SocketAddrV4, ports: VecDeque<u16>) -> Self {
+    pub(super) fn new(contact: SocketAddrV4, ports: VecDeque<u16>, options_status: u16) -> Self {
         let (bindings, answered, dialogs) = Default::default();
-        Self { contact, in_maintenance: false, free_ports: ports, bindings, answered, next_purge: None, dialogs }
+        Self {
+            contact,
+            options_status,
+            in_maintenance: false,
+            free_ports: ports,
+            bindings,
+            answered,
+            next_purge: None,
+            dialogs,
+        }
     }
 
     /// Takes a datagram and returns the answers. What is no SIP request is dropped, as are responses.
@@ -151,7 +161,7 @@ impl Calls {
     }
 
     fn options(&self, request: &Request, tag: &str, from: SocketAddr) -> Result<Response> {
-        let status = if self.in_maintenance { 503 } else { 200 };
+        let status = if self.in_maintenance { 503 } else { self.options_status };
         let mut response = sip::answer(request, status, tag, from)?;
         response.headers.push(rsip::headers::Allow::new(ALLOW).into());
         Ok(finished(response, None))
@@ -243,7 +253,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let calls = Calls::new("192.0.2.10:5060".parse().unwrap(), [10_000, 10_002].into());
+            let calls = Calls::new("192.0.2.10:5060".parse().unwrap(), [10_000, 10_002].into(), 200);
             Self { calls, now: Instant::now() }
         }
 
