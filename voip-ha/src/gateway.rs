@@ -1,6 +1,6 @@
 //! The running gateway: puts the parts together and keeps them going.
 //!
-//! The [`controller`](crate::controller) has a thread of its own, which nothing else may delay, and so have the
+//! The [`controller`] has a thread of its own, which nothing else may delay, and so have the
 //! [`recorder`](crate::record) and its disk. This one talks to people and follows the network.
 
 use std::{sync::Arc, thread};

@@ -271,12 +271,13 @@ impl Monitor {
             Phase::Calm | Phase::Busy { .. } if alarmed => self.suspect(now),
             Phase::Busy { since } if self.last_answer > Some(since) => self.phase = Phase::Calm,
             // The host lives, or whoever forged the refusal: OPTIONS alone tell which.
-            Phase::Confirming { since, asked, .. } if self.refused => {
-                if asked >= self.settings.confirm && self.options.newest_waiting() < Some(since) {
-                    steps.push(Step::Observed(Evidence::Refused));
-                    self.phase = Phase::Busy { since };
-                }
+            Phase::Confirming { since, asked, .. }
+                if self.refused && asked >= self.settings.confirm && self.options.newest_waiting() < Some(since) =>
+            {
+                steps.push(Step::Observed(Evidence::Refused));
+                self.phase = Phase::Busy { since };
             }
+            Phase::Confirming { .. } if self.refused => {}
             Phase::Confirming { since, asked, .. } if self.last_sign > Some(since) => {
                 self.close_calls += u64::from(asked > 1);
                 self.quiet.was_well(now);
