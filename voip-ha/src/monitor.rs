@@ -198,7 +198,7 @@ impl Monitor {
         }
         self.down = role.down;
         let mut steps = Vec::new();
-        let alarmed = self.look_for_silence(role, now, &mut steps);
+        let alarmed = self.look_for_silence(now, &mut steps);
         if role.down {
             self.phase = Phase::Calm;
         } else {
@@ -245,7 +245,7 @@ impl Monitor {
     }
 
     /// Counts what was missed. Returns whether it is a reason to confirm.
-    fn look_for_silence(&mut self, role: Role, now: Instant, steps: &mut Vec<Step>) -> bool {
+    fn look_for_silence(&mut self, now: Instant, steps: &mut Vec<Step>) -> bool {
         let mut alarmed = false;
         for sent in self.options.expired(now) {
             steps.push(Step::Observed(Evidence::Missed));
@@ -258,7 +258,7 @@ impl Monitor {
             self.echoes_lost = self.echoes_lost.saturating_add(1);
             alarmed |= self.echo_works;
         }
-        if role.active && !role.down && self.quiet.due(now).is_some_and(|due| due <= now) {
+        if self.quiet.due(now).is_some_and(|due| due <= now) {
             steps.push(Step::Observed(Evidence::Quiet { pause: self.quiet.asked(now) }));
             alarmed = true;
         }

@@ -48,6 +48,14 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(print(&line)?)
 }
 
+/// Prints values as JSON, or a line for each.
+pub(super) fn print_all<T: Serialize>(values: &[T], json: bool, line: impl Fn(&T) -> String) -> Result<(), Failure> {
+    if json {
+        return print_json(&values);
+    }
+    Ok(print(&values.iter().map(line).collect::<String>())?)
+}
+
 /// A table without lines, its columns as wide as they need to be. Names that end in `>` are aligned to the right.
 pub(super) fn table<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();

@@ -62,10 +62,7 @@ impl Switch {
         let Answer::Switched(outcomes) = answer else {
             return Err(Failure::No(anyhow::anyhow!("the daemon answered something else")));
         };
-        if format.json {
-            return output::print_json(&outcomes);
-        }
-        Ok(output::print(&outcomes.iter().map(line).collect::<String>())?)
+        output::print_all(&outcomes, format.json, line)
     }
 }
 

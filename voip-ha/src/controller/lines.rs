@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Instant,
 };
 
@@ -15,7 +15,7 @@ use rustix::{
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect, ipproto, send, socket_with},
 };
 
-use super::receive::{Arrived, receive, stamp_arrivals};
+use super::receive::{receive, stamp_arrivals};
 use crate::{
     config::Server,
     monitor::ProbeKind,
@@ -184,33 +184,23 @@ impl OptionsLine {
     }
 
     fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
-        for _ in 0..BURST {
-            match receive(&self.socket, buffer) {
-                Ok(arrived) => {
-                    if let Some(lost) = arrived.lost.filter(|lost| *lost != self.lost) {
-                        self.lost = lost;
-                        received.push(Received::Lost);
-                    }
-                    received.extend(self.read(&buffer[..arrived.length], &arrived));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => received.extend(meaning(&error)),
-            }
-        }
+        let Self { socket, asked, lost, .. } = self;
+        drain(socket, lost, buffer, received, |datagram, at| read_options(asked, datagram, at));
     }
+}
 
-    fn read(&mut self, datagram: &[u8], arrived: &Arrived) -> Option<Received> {
-        let answer = match read_answer(datagram) {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::debug!(%error, "no answer to a probe");
-                return None;
-            }
-        };
-        let is_it = |(token, _): &&(Token, u64)| token.branch() == answer.branch && token.call_id() == answer.call_id;
-        let (_, number) = self.asked.iter().find(is_it)?;
-        Some(Received::Answer { kind: ProbeKind::Options, number: *number, status: answer.status, at: arrived.at })
-    }
+/// What an answer to OPTIONS says, if one of those that were `asked` is meant.
+fn read_options(asked: &VecDeque<(Token, u64)>, datagram: &[u8], at: Instant) -> Option<Received> {
+    let answer = match read_answer(datagram) {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(%error, "no answer to a probe");
+            return None;
+        }
+    };
+    let is_it = |(token, _): &&(Token, u64)| token.branch() == answer.branch && token.call_id() == answer.call_id;
+    let (_, number) = asked.iter().find(is_it)?;
+    Some(Received::Answer { kind: ProbeKind::Options, number: *number, status: answer.status, at })
 }
 
 impl EchoLine {
@@ -226,24 +216,33 @@ impl EchoLine {
     }
 
     fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
-        for _ in 0..BURST {
-            match receive(&self.socket.as_fd(), buffer) {
-                Ok(Arrived { length, at, lost }) => {
-                    if let Some(lost) = lost.filter(|lost| *lost != self.lost) {
-                        self.lost = lost;
-                        received.push(Received::Lost);
-                    }
-                    let number = self.probe.read_reply(&buffer[..length]);
-                    received.extend(number.map(|number| Received::Answer {
-                        kind: ProbeKind::Echo,
-                        number,
-                        status: 0,
-                        at,
-                    }));
+        let Self { socket, probe, lost } = self;
+        drain(socket, lost, buffer, received, |packet, at| {
+            let number = probe.read_reply(packet)?;
+            Some(Received::Answer { kind: ProbeKind::Echo, number, status: 0, at })
+        });
+    }
+}
+
+/// Reads what a socket has, at most [`BURST`] datagrams. `lost` is what it had no room for, as far as known.
+fn drain(
+    socket: &(impl AsFd + AsRawFd),
+    lost: &mut u32,
+    buffer: &mut [u8],
+    received: &mut Vec<Received>,
+    read: impl Fn(&[u8], Instant) -> Option<Received>,
+) {
+    for _ in 0..BURST {
+        match receive(socket, buffer) {
+            Ok(arrived) => {
+                if let Some(more) = arrived.lost.filter(|more| more != lost) {
+                    *lost = more;
+                    received.push(Received::Lost);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => received.extend(meaning(&error)),
+                received.extend(read(&buffer[..arrived.length], arrived.at));
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => received.extend(meaning(&error)),
         }
     }
 }
