@@ -88,11 +88,6 @@ impl Scene {
         Ok(Self { plan: Plan::from_kernel(tables)?, servers: servers.collect(), names })
     }
 
-    /// Whether a server has this address.
-    pub fn is_server(&self, address: Ipv4Addr) -> bool {
-        self.servers.values().any(|server| *server == address)
-    }
-
     /// The services and servers.
     pub fn plan(&self) -> &Plan {
         &self.plan

@@ -18,6 +18,8 @@ use super::{
 use crate::{
     control::{Answer, Client, Command},
     datapath::{Pins, Replica},
+    network,
+    plan::Plan,
     trace::{
         Names, Party, Scene, Trace, capture, ends, frame,
         ingress::{Interface, Interfaces},
@@ -149,7 +151,7 @@ impl TraceVerb {
         if linked.is_empty() {
             return Err(Failure::No(anyhow::anyhow!("no interface of this network namespace has the program")));
         }
-        let interfaces = Interfaces::new(linked, scene.plan());
+        let interfaces = Interfaces::new(linked, &ways(scene.plan())?);
         Ok(Gateway { replica, scene, interfaces, socket })
     }
 }
@@ -158,7 +160,7 @@ impl Gateway {
     fn trace(&mut self, wanted: Option<&str>, frame: &[u8]) -> Result<Trace, Failure> {
         let interface = match wanted {
             Some(wanted) => self.interfaces.named(wanted),
-            None => self.interfaces.guess(self.scene.plan(), ends(frame).map(|ends| ends.source)),
+            None => self.interfaces.guess(ends(frame).map(|ends| ends.source)),
         };
         let interface = interface.map_err(Failure::BadInput)?;
         let seen = self
@@ -173,6 +175,26 @@ impl Gateway {
         }
         Ok(trace)
     }
+}
+
+/// The servers and the interfaces that they are reached by: as the maps say, or the kernel's routes while they do not.
+fn ways(plan: &Plan) -> Result<Vec<(Ipv4Addr, Option<u32>)>> {
+    let servers = plan.services.iter().flat_map(|service| &service.servers);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().context("cannot talk to the kernel by rtnetlink")?;
+        tokio::spawn(connection);
+        let mut ways = Vec::new();
+        for server in servers {
+            let way = match server.next_hop {
+                Some(hop) => Some(hop.ifindex),
+                // No route is no way.
+                None => network::way_to(&handle, server.address).await.ok().map(|way| way.ifindex),
+            };
+            ways.push((server.address, way));
+        }
+        Ok(ways)
+    })
 }
 
 /// Why a file was not traced to its end.

@@ -1,12 +1,12 @@
 //! By which interface a frame is thought to come in.
 
-use std::net::Ipv4Addr;
-
-use crate::plan::Plan;
+use std::{collections::HashMap, net::Ipv4Addr};
 
 /// The interfaces with the program.
 pub struct Interfaces {
     linked: Vec<Interface>,
+    /// By the address of a server: the index of the interface that it is reached by, if there is one.
+    ways: HashMap<Ipv4Addr, Option<u32>>,
     back: Option<u32>,
 }
 
@@ -20,13 +20,12 @@ pub struct Interface {
 }
 
 impl Interfaces {
-    /// The pins do not say which interface is the back one: it is taken for the one on the way to the first server that has
-    /// its way by one of them.
-    pub fn new(linked: Vec<Interface>, plan: &Plan) -> Self {
-        let servers = plan.services.iter().flat_map(|service| &service.servers);
-        let mut ways = servers.filter_map(|server| Some(server.next_hop?.ifindex));
-        let back = ways.find(|way| linked.iter().any(|interface| interface.index == *way));
-        Self { linked, back }
+    /// Takes the servers in their order, each with the index of the interface that it is reached by. The pins do not say
+    /// which interface is the back one: it is taken for that of the first server that is reached by one of them.
+    pub fn new(linked: Vec<Interface>, ways: &[(Ipv4Addr, Option<u32>)]) -> Self {
+        let mut known = ways.iter().filter_map(|(_, way)| *way);
+        let back = known.find(|way| linked.iter().any(|interface| interface.index == *way));
+        Self { linked, ways: ways.iter().copied().collect(), back }
     }
 
     /// The one that is asked for: by its name, or as `front` or `back`.
@@ -49,14 +48,9 @@ impl Interfaces {
     /// # Errors
     ///
     /// It cannot be told; the text names those that there are.
-    pub fn guess(&self, plan: &Plan, sender: Option<Ipv4Addr>) -> Result<&Interface, String> {
-        let mut servers = plan.services.iter().flat_map(|service| &service.servers);
-        let server = servers.find(|server| Some(server.address) == sender);
-        let found = match server {
-            Some(server) => {
-                let way = server.next_hop.map(|hop| hop.ifindex);
-                self.linked.iter().find(|interface| Some(interface.index) == way).or_else(|| self.back())
-            }
+    pub fn guess(&self, sender: Option<Ipv4Addr>) -> Result<&Interface, String> {
+        let found = match sender.and_then(|sender| self.ways.get(&sender)) {
+            Some(way) => self.linked.iter().find(|interface| Some(interface.index) == *way).or_else(|| self.back()),
             None => self.front(),
         };
         found.ok_or_else(|| {

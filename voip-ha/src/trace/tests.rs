@@ -162,19 +162,21 @@ fn a_sentence_says_who_is_fenced_and_who_is_active() {
 
 #[test]
 fn a_packet_comes_in_from_where_its_sender_is() {
-    let plan = plan();
+    let ways = [(MASTER, Some(12)), (BACKUP, Some(11))];
     let interface = |name: &str, index| Interface { name: name.to_owned(), index };
-    let two = Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &plan);
-    let guess = |interfaces: &Interfaces, sender| interfaces.guess(&plan, sender).map(|interface| interface.index);
+    let two = Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &ways);
+    let guess = |interfaces: &Interfaces, sender| interfaces.guess(sender).map(|interface| interface.index);
     assert_eq!(guess(&two, Some(VIP)), Ok(11), "not from a server");
     assert_eq!(guess(&two, None), Ok(11));
     assert_eq!([MASTER, BACKUP].map(|server| guess(&two, Some(server))), [Ok(12), Ok(11)]);
     let named = ["front", "back", "eth1"].map(|name| two.named(name).map(|interface| interface.index));
     assert_eq!(named, [Ok(11), Ok(12), Ok(12)]);
     assert_eq!(two.named("eth7").unwrap_err(), "--in eth7: these have the program: eth0, eth1");
-    let one = Interfaces::new(vec![interface("eth0", 9)], &plan);
+    let lost = Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &[(MASTER, None), (BACKUP, Some(12))]);
+    assert_eq!([guess(&lost, Some(MASTER)), guess(&lost, Some(VIP))], [Ok(12), Ok(11)], "no way to the first");
+    let one = Interfaces::new(vec![interface("eth0", 9)], &ways);
     assert_eq!([guess(&one, None), guess(&one, Some(MASTER))], [Ok(9), Ok(9)], "one-arm");
-    assert!(guess(&Interfaces::new(vec![], &plan), None).unwrap_err().contains("no interface"));
+    assert!(guess(&Interfaces::new(vec![], &ways), None).unwrap_err().contains("no interface"));
 }
 
 fn pcap(link: DataLink, frames: &[(Vec<u8>, u32)]) -> Vec<u8> {
