@@ -143,6 +143,9 @@ pub enum Forwarding {
     Nat,
 }
 
+/// Most pairs of a confirmation; a burst is not to be a flood.
+const MOST_PAIRS: u32 = 60;
+
 /// How the failure of one server is found out. What each value means for a failure is in [`monitor`](crate::monitor).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
@@ -170,6 +173,15 @@ pub struct Probe {
     pub echo: bool,
     /// UDP port that is probed, host byte order.
     pub port: u16,
+}
+
+impl Probe {
+    /// Probes in a row that must stay unanswered while no stopped traffic speaks for it: those of `timeout_min` more, so that
+    /// they outlast what the stopped traffic would have shown to be no short disturbance.
+    pub fn confirm_alone(&self) -> u32 {
+        let more = self.timeout_min.as_nanos().div_ceil(self.confirm_gap.as_nanos());
+        self.confirm.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(MOST_PAIRS)
+    }
 }
 
 impl Config {

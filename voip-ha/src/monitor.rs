@@ -20,19 +20,20 @@
 //! # How often this is wrong
 //!
 //! *Unreachable* takes `confirm` echoes in a row without an answer, no answer to as many OPTIONS in the same time, and no
-//! packet to a client. The echo is answered by the host's kernel, whatever its processes do, and is stamped by the
+//! packet to a client. It takes `timeout_min` more of them ([`Probe::confirm_alone`]) unless dense traffic has stopped:
+//! what is missed first may be lost by chance, and then a way that is disturbed for a moment must not swallow all pairs. The echo is answered by the host's kernel, whatever its processes do, and is stamped by the
 //! gateway's kernel on arrival, so neither a busy server nor a busy gateway delays it. Let each packet be lost with
 //! probability p by itself; a question fails if it or its answer is lost, with about 2p. A confirmation then fails with (2p)^(2·confirm)
 //! while SIP answers, and with (2p)^confirm while the SIP process pauses and only echoes speak. For the preset `lan`
-//! (4 pairs) and p = 0.5 % that is 10⁻¹⁶ and 10⁻⁸. Each missed probe begins one, about one in two seconds at 51
-//! probes a second: once in 600 million years while SIP answers, and once in 1.6 years if it pauses twice a second all the time.
+//! (7 pairs) and p = 0.5 % that is 10⁻²⁸ and 10⁻¹⁴. Each missed probe begins one, about one in two seconds at 51
+//! probes a second: once in 1.6 million years even if SIP pauses twice a second all the time.
 //!
 //! So what is left is not loss but a pause of the whole way: longer than `quiet + (confirm − 1) · confirm_gap + timeout` for
 //! packets that are kept back, 8 ms for `lan`, and as much more as the measured round trips vary. A host that stands still
 //! for longer than that now and then, such as a virtual machine that is moved, wants the preset `cautious`.
 //!
 //! A phi-accrual detector would turn the same variation of round trips into a level of suspicion. It needs a history that
-//! fits the present, and its threshold is a number that nobody can check against a packet trace. Confirmation spends eight
+//! fits the present, and its threshold is a number that nobody can check against a packet trace. Confirmation spends fourteen
 //! packets and a few milliseconds, and every step of it is in the receipt.
 
 mod incoming;
@@ -80,7 +81,8 @@ pub struct Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Calm,
-    Confirming { since: Instant, asked: u32, next: Instant },
+    /// `wanted` pairs must go unanswered.
+    Confirming { since: Instant, asked: u32, wanted: u32, next: Instant },
     Busy { since: Instant },
 }
 
@@ -212,8 +214,8 @@ impl Monitor {
     /// When [`Monitor::tick`] is due.
     pub fn next_deadline(&self, role: Role, now: Instant) -> Instant {
         let mut next = self.next_options.min(self.next_echo_due());
-        if let Phase::Confirming { asked, next: next_pair, .. } = self.phase
-            && asked < self.settings.confirm
+        if let Phase::Confirming { asked, wanted, next: next_pair, .. } = self.phase
+            && asked < wanted
         {
             next = next.min(next_pair);
         }
@@ -236,12 +238,12 @@ impl Monitor {
 
     fn suspect(&mut self, now: Instant) {
         if !self.is_confirming() {
-            self.confirm(now);
+            self.confirm(self.settings.confirm_alone(), now);
         }
     }
 
-    fn confirm(&mut self, now: Instant) {
-        self.phase = Phase::Confirming { since: now, asked: 0, next: now };
+    fn confirm(&mut self, wanted: u32, now: Instant) {
+        self.phase = Phase::Confirming { since: now, asked: 0, wanted, next: now };
     }
 
     /// Counts what was missed. Returns whether it is a reason to confirm.
@@ -260,9 +262,20 @@ impl Monitor {
         }
         if self.quiet.due(now).is_some_and(|due| due <= now) {
             steps.push(Step::Observed(Evidence::Quiet { pause: self.quiet.asked(now) }));
-            alarmed = true;
+            self.suspect(now);
+            self.take_quiet_for_evidence(now);
         }
         alarmed
+    }
+
+    /// Traffic that is dense and stops is evidence: it has gone on for as long as more pairs would take.
+    fn take_quiet_for_evidence(&mut self, now: Instant) {
+        if let Phase::Confirming { asked, wanted, .. } = &mut self.phase
+            && self.quiet.is_dense(now)
+        {
+            // The last pair that was asked is the first of these.
+            *wanted = (*wanted).min(self.settings.confirm + asked.saturating_sub(1));
+        }
     }
 
     /// From one phase to the next.
@@ -271,8 +284,8 @@ impl Monitor {
             Phase::Calm | Phase::Busy { .. } if alarmed => self.suspect(now),
             Phase::Busy { since } if self.last_answer > Some(since) => self.phase = Phase::Calm,
             // The host lives, or whoever forged the refusal: OPTIONS alone tell which.
-            Phase::Confirming { since, asked, .. }
-                if self.refused && asked >= self.settings.confirm && self.options.newest_waiting() < Some(since) =>
+            Phase::Confirming { since, asked, wanted, .. }
+                if self.refused && asked >= wanted && self.options.newest_waiting() < Some(since) =>
             {
                 steps.push(Step::Observed(Evidence::Refused));
                 self.phase = Phase::Busy { since };
@@ -285,7 +298,7 @@ impl Monitor {
                 let owes = self.last_answer <= Some(since) && is_asked;
                 self.phase = if owes { Phase::Busy { since } } else { Phase::Calm };
             }
-            Phase::Confirming { since, asked, .. } if asked >= self.settings.confirm && !self.waits_since(since) => {
+            Phase::Confirming { since, asked, wanted, .. } if asked >= wanted && !self.waits_since(since) => {
                 if self.echo_works {
                     let silence = now.saturating_duration_since(self.last_sign.unwrap_or(since));
                     steps.push(Step::Observed(Evidence::Unreachable { probes: asked, silence }));
@@ -328,7 +341,7 @@ impl Monitor {
     fn ask(&mut self, role: Role, now: Instant, steps: &mut Vec<Step>) {
         let (mut options, mut echo) = (now >= self.next_options, now >= self.next_echo_due());
         match &mut self.phase {
-            Phase::Confirming { asked, next, .. } if *asked < self.settings.confirm && now >= *next => {
+            Phase::Confirming { asked, wanted, next, .. } if *asked < *wanted && now >= *next => {
                 *asked += 1;
                 *next = now + self.settings.confirm_gap;
                 (options, echo) = (true, true);

@@ -95,7 +95,7 @@ const CASES: &[Case] = &[
     Case(27, "timeout_min_ms = 60001", (27, 18, "service[0].server[1].probe.timeout_min_ms", "use 1 to 60000")),
     Case(27, "confirm = 0", (27, 11, "service[0].server[1].probe.confirm", "use 1 to 30")),
     Case(27, "confirm = 31", (27, 11, "service[0].server[1].probe.confirm", "use 1 to 30")),
-    Case(27, "confirm_gap_ms = 0", (27, 18, "service[0].server[1].probe.confirm_gap_ms", "use 1 to 10000")),
+    Case(27, "confirm_gap_us = 99", (27, 18, "service[0].server[1].probe.confirm_gap_us", "use 100 to 10000000")),
     Case(27, "quiet_ms = 60001", (27, 12, "service[0].server[1].probe.quiet_ms", "use 0 to 60000")),
     Case(27, "hang_ms = 9", (27, 11, "service[0].server[1].probe.hang_ms", "use 10 to 600000")),
     Case(27, "echo = 1", (27, 8, "service[0].server[1].probe.echo", "write it like `echo = true`")),

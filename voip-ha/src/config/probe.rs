@@ -13,7 +13,7 @@ pub(super) struct ProbeDefaults {
     port: Option<u16>,
 }
 
-/// All but the port. Times in milliseconds.
+/// All but the port. Times in milliseconds, but for the gap in microseconds.
 #[derive(Clone, Copy)]
 struct Settings {
     interval: u32,
@@ -21,7 +21,7 @@ struct Settings {
     timeout_min: u32,
     timeout_max: u32,
     confirm: u32,
-    confirm_gap: u32,
+    confirm_gap_us: u32,
     quiet: u32,
     hang: u32,
     patience: u32,
@@ -35,8 +35,8 @@ const LAN: Settings = Settings {
     standby_interval: 100,
     timeout_min: 2,
     timeout_max: 100,
-    confirm: 4,
-    confirm_gap: 1,
+    confirm: 7,
+    confirm_gap_us: 500,
     quiet: 3,
     hang: 200,
     patience: 2000,
@@ -51,7 +51,7 @@ const WAN: Settings = Settings {
     timeout_min: 20,
     timeout_max: 1000,
     confirm: 5,
-    confirm_gap: 10,
+    confirm_gap_us: 10_000,
     quiet: 40,
     hang: 1000,
     patience: 5000,
@@ -67,7 +67,7 @@ const CAUTIOUS: Settings = Settings {
     timeout_min: 50,
     timeout_max: 2000,
     confirm: 6,
-    confirm_gap: 100,
+    confirm_gap_us: 100_000,
     quiet: 200,
     hang: 3000,
     patience: 10_000,
@@ -93,7 +93,7 @@ impl ProbeDefaults {
         let timeout_min = whole("timeout_min_ms", &raw.timeout_min_ms, 1..=60_000);
         let timeout_max = whole("timeout_max_ms", &raw.timeout_max_ms, 1..=60_000);
         let confirm = whole("confirm", &raw.confirm, 1..=30);
-        let confirm_gap = whole("confirm_gap_ms", &raw.confirm_gap_ms, 1..=10_000);
+        let confirm_gap_us = whole("confirm_gap_us", &raw.confirm_gap_us, 100..=10_000_000);
         let quiet = whole("quiet_ms", &raw.quiet_ms, 0..=60_000);
         let hang = whole("hang_ms", &raw.hang_ms, 10..=600_000);
         let patience = whole("patience_ms", &raw.patience_ms, 0..=600_000);
@@ -106,7 +106,7 @@ impl ProbeDefaults {
             timeout_min: timeout_min?.unwrap_or(base.timeout_min),
             timeout_max: timeout_max?.unwrap_or(base.timeout_max),
             confirm: confirm?.unwrap_or(base.confirm),
-            confirm_gap: confirm_gap?.unwrap_or(base.confirm_gap),
+            confirm_gap_us: confirm_gap_us?.unwrap_or(base.confirm_gap_us),
             quiet: quiet?.unwrap_or(base.quiet),
             hang: hang?.unwrap_or(base.hang),
             patience: patience?.unwrap_or(base.patience),
@@ -126,7 +126,7 @@ impl ProbeDefaults {
             timeout_min: ms(self.settings.timeout_min),
             timeout_max: ms(self.settings.timeout_max),
             confirm,
-            confirm_gap: ms(self.settings.confirm_gap),
+            confirm_gap: Duration::from_micros(self.settings.confirm_gap_us.into()),
             quiet: ms(self.settings.quiet),
             hang: ms(self.settings.hang),
             patience: ms(self.settings.patience),

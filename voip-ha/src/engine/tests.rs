@@ -89,10 +89,10 @@ fn every_preset_flips_within_the_time_that_its_settings_promise() {
     for preset in ["lan", "wan", "cautious"] {
         let probe = config(MANUAL, preset).services[0].servers[0].probe;
         let margin = Duration::from_millis(1);
-        let burst = probe.confirm_gap * (probe.confirm - 1) + probe.timeout_min;
+        let burst = |pairs: u32| probe.confirm_gap * (pairs - 1) + probe.timeout_min;
         let crash = probe.interval;
-        let silence = probe.interval + probe.timeout_min + burst;
-        let hush = probe.quiet + burst;
+        let silence = probe.interval + probe.timeout_min + burst(probe.confirm_alone());
+        let hush = probe.quiet + burst(probe.confirm);
         let hang = probe.interval + probe.hang;
         for (calls, host, promised) in [
             (None, Host::Crashed, crash),
@@ -137,9 +137,9 @@ fn the_record_of_a_flip_says_what_was_wrong_and_lists_all_that_led_to_it_in_orde
     assert_eq!((flip.fault, flip.scope, flip.from.as_str()), (Some(Fault::Unreachable), Scope::Both, "master"));
     let count = |is_it: fn(&Evidence) -> bool| flip.trail.iter().filter(|witness| is_it(&witness.evidence)).count();
     assert!(matches!(flip.trail[0].evidence, Evidence::Answer { .. }), "it begins with the last answer");
-    assert_eq!(count(|evidence| *evidence == Evidence::Missed), 5, "the first, and those of four pairs");
-    assert_eq!(count(|evidence| *evidence == Evidence::EchoMissed), 4);
-    assert!(matches!(flip.trail.last().unwrap().evidence, Evidence::Unreachable { probes: 4, .. }));
+    assert_eq!(count(|evidence| *evidence == Evidence::Missed), 12, "the first, and those of eleven pairs");
+    assert_eq!(count(|evidence| *evidence == Evidence::EchoMissed), 11);
+    assert!(matches!(flip.trail.last().unwrap().evidence, Evidence::Unreachable { probes: 11, .. }));
     assert!(flip.trail.is_sorted_by_key(|witness| witness.monotonic_us));
     assert_eq!(flip.decided_us, flip.trail.last().unwrap().monotonic_us);
     assert!(flip.decided_us > 1_000_000_000, "on the clock of the kernel's stamps");

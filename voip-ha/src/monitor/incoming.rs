@@ -34,7 +34,7 @@ impl Monitor {
         self.last_answer = self.last_answer.max(Some(at));
         (self.unserved, self.no_way_since, self.refused) = (None, None, false);
         // A host that answers OPTIONS and no echo filters echoes. Then their loss says nothing.
-        self.echo_works &= self.echoes_lost < 2 * self.settings.confirm;
+        self.echo_works &= self.echoes_lost < 2 * self.settings.confirm_alone();
         Some(match kind {
             AnswerKind::Alive => Evidence::Answer { status, rtt: reply.rtt },
             _ => Evidence::NoService { status },
@@ -48,7 +48,7 @@ impl Monitor {
         if std::mem::replace(&mut self.refused, true) {
             return Evidence::Refused;
         }
-        self.confirm(now);
+        self.confirm(self.settings.confirm, now);
         Evidence::RefusedOnce
     }
 

@@ -47,6 +47,11 @@ impl Quiet {
         is_fresh.then(|| heard + self.shortest + self.surplus(now))
     }
 
+    /// Whether packets usually come so close together that the shortest pause says something.
+    pub(super) fn is_dense(&self, now: Instant) -> bool {
+        self.surplus(now) < self.shortest
+    }
+
     /// The question is asked. Returns how long the pause has been.
     pub(super) fn asked(&mut self, now: Instant) -> Duration {
         (self.asked_after, self.asking) = (self.heard, true);

@@ -11,7 +11,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// The preset `lan`.
+/// As the preset `lan`, with fewer pairs further apart.
 fn settings() -> Probe {
     Probe {
         interval: ms(20),
@@ -164,8 +164,8 @@ fn a_missed_probe_starts_a_burst_of_pairs_one_gap_apart_and_silence_ends_in_a_ve
     assert_eq!(asked(&bench, ProbeKind::Echo)[..4], [ms(17), ms(18), ms(19), ms(20)]);
     assert_eq!(asked(&bench, ProbeKind::Options)[..5], [ms(15), ms(17), ms(18), ms(19), ms(20)]);
     let (at, verdict) = bench.verdict().expect("it is dead");
-    assert_eq!(at, ms(22));
-    assert!(matches!(verdict, Evidence::Unreachable { probes: 4, .. }), "{verdict}");
+    assert_eq!(at, ms(24));
+    assert!(matches!(verdict, Evidence::Unreachable { probes: 6, .. }), "{verdict}");
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn a_router_that_says_unreachable_is_a_reason_to_look_and_no_proof() {
     bench.die();
     bench.monitor.host_unreachable(bench.now);
     bench.run(ms(20));
-    assert_eq!(bench.verdict().expect("it is dead").0, ms(5), "three gaps and the time of the last pair");
+    assert_eq!(bench.verdict().expect("it is dead").0, ms(7), "five gaps and the time of the last pair");
 }
 
 #[test]

@@ -54,14 +54,18 @@ pub(crate) fn noisy(preset: &str, keys: &str, streams: usize, rng: &mut fastrand
 /// Longest time from a fault to the flip, from the settings. `noise` is `None` if the way is quiet: then nothing but the
 /// shortest time is waited for an answer.
 pub(crate) fn bound(settings: &Probe, fault: State, streams: usize, noise: &Noise, quiet: bool) -> Duration {
-    let Probe { interval, standby_interval, confirm_gap, confirm, hang, patience, .. } = *settings;
+    let Probe { interval, standby_interval, confirm_gap, hang, patience, .. } = *settings;
     let round_trip = noise.round_trip();
     let wait = if quiet { settings.timeout_min.max(round_trip * 2) } else { settings.timeout_max };
     // One answer too many on the way to the gateway; then the standby has to answer, too.
-    let slack = round_trip * 2 + WAKES * (confirm + 2) + if quiet { Duration::ZERO } else { standby_interval + wait };
+    let slack = round_trip * 2 + WAKES * (settings.confirm_alone() + 2) + if quiet { Duration::ZERO } else { standby_interval + wait };
     // The burst that traffic's silence starts, or a missed probe.
-    let doubt = if quiet && streams == 50 { settings.quiet } else { interval + wait };
-    let silent = doubt + confirm_gap * (confirm - 1) + wait;
+    let (doubt, pairs) = if quiet && streams == 50 {
+        (settings.quiet, settings.confirm)
+    } else {
+        (interval + wait, settings.confirm_alone())
+    };
+    let silent = doubt + confirm_gap * (pairs - 1) + wait;
     slack
         + match fault {
             State::Crashed if quiet => interval,
