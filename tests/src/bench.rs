@@ -55,7 +55,7 @@ pub struct Settings {
     pub streams: Option<Vec<u16>>,
     /// Runs of each fault.
     pub runs: usize,
-    /// Minutes of the soak of each system; 0 leaves it out.
+    /// Minutes of the soak of all systems; 0 leaves it out.
     pub minutes: f64,
     /// Data of an earlier bench that is added to. What is in it from as many runs is not measured again.
     pub merge: Option<PathBuf>,
@@ -83,18 +83,16 @@ pub fn run(settings: &Settings) -> Result<()> {
             failed.push(system.name());
         }
     }
-    for system in &systems {
-        if data.has_soak(system.name(), settings.minutes) {
-            continue;
-        }
-        match soak::run(&**system, settings.minutes, &mut progress) {
+    let unsoaked = systems.iter().filter(|system| !data.has_soak(system.name(), settings.minutes));
+    let unsoaked: Vec<_> = unsoaked.map(|system| &**system).collect();
+    for (system, soaked) in unsoaked.iter().zip(soak::run(&unsoaked, settings.minutes, &progress)) {
+        match soaked {
             Ok(soak) => data.put_soak(soak),
             Err(error) => {
                 progress.say(&format!("soak of {}: {error:#}", system.name()));
                 failed.push(system.name());
             }
         }
-        write(&data, settings.json.as_deref())?;
     }
     write(&data, settings.json.as_deref())?;
     present(&data, settings.html.as_deref())?;
@@ -230,8 +228,8 @@ fn work(systems: &[Box<dyn System>], settings: &Settings, data: &Data) -> (usize
         blocks(system, settings, data).filter(|(fault, _)| system.cannot(*fault).is_none()).count()
     };
     let blocks: usize = systems.iter().map(|system| possible(&**system)).sum();
-    let soaks = systems.iter().filter(|system| !data.has_soak(system.name(), settings.minutes)).count();
-    (blocks * settings.runs, settings.minutes * soaks as f64)
+    let soaks = systems.iter().any(|system| !data.has_soak(system.name(), settings.minutes));
+    (blocks * settings.runs, if soaks { settings.minutes } else { 0.0 })
 }
 
 fn must_be_installed(system: &dyn System) -> Result<()> {

@@ -46,6 +46,10 @@ impl System for Bfdd {
         Duration::from_millis(100)
     }
 
+    fn cannot(&self, fault: Fault) -> Option<&'static str> {
+        (fault == Fault::Planned).then_some("BFD takes no orders: an operator moves the route by hand")
+    }
+
     fn remark(&self, fault: Fault) -> Option<&'static str> {
         matches!(fault, Fault::Crash | Fault::Hang)
             .then_some("BFD sees hosts and ways: bfdd is another process than the SIP server, and goes on")

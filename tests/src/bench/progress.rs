@@ -8,14 +8,14 @@ pub(super) struct Progress {
     start: Instant,
     runs_left: usize,
     runs_done: usize,
+    /// Of the soak, which is last.
     minutes_left: f64,
-    minutes_done: f64,
 }
 
 impl Progress {
     /// So many runs and minutes of soak are to be done.
     pub(super) fn new((runs, minutes): (usize, f64)) -> Self {
-        Self { start: Instant::now(), runs_left: runs, runs_done: 0, minutes_left: minutes, minutes_done: 0.0 }
+        Self { start: Instant::now(), runs_left: runs, runs_done: 0, minutes_left: minutes }
     }
 
     /// A line on standard error, after the time since the start.
@@ -38,15 +38,9 @@ impl Progress {
         self.runs_left = self.runs_left.saturating_sub(runs);
     }
 
-    /// One soak is over.
-    pub(super) fn soaked(&mut self, minutes: f64) {
-        self.minutes_done += minutes;
-        self.minutes_left -= minutes;
-    }
-
     /// At the pace so far.
     fn left(&self) -> String {
-        let run = (self.start.elapsed().as_secs_f64() / 60.0 - self.minutes_done) / self.runs_done.max(1) as f64;
+        let run = self.start.elapsed().as_secs_f64() / 60.0 / self.runs_done.max(1) as f64;
         format!("{:.0} min", (run * self.runs_left as f64 + self.minutes_left).ceil())
     }
 }

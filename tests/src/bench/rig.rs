@@ -106,6 +106,10 @@ impl<'lab> Rig<'lab> {
         Ok(())
     }
 
+    pub(super) fn lab(&self) -> &'lab Lab {
+        self.lab
+    }
+
     pub(super) fn running(&mut self) -> &mut dyn Running {
         &mut *self.running
     }

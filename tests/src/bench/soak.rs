@@ -3,18 +3,22 @@
 //! A failover in it is a false one. Who answers is seen from outside, in the same way for all systems: the streams' packets
 //! are looked at in steps of 100 ms, and each step from "the backup answers none" to "it answers some" and back is a
 //! failover.
+//!
+//! All systems are soaked at the same time, each in a network of its own: none has a better ten minutes than another, and
+//! each is one more load for the others.
 
 use std::{
+    num::NonZero,
     process::Command,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
+    thread::{JoinHandle, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::{
     process::{Pid, Signal, kill_process_group},
     thread::gettid,
@@ -41,28 +45,53 @@ const BETWEEN_PAUSES: Duration = Duration::from_millis(500);
 /// The longest pause.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Soaks one system for so many minutes.
-pub(super) fn run(system: &dyn System, minutes: f64, progress: &mut Progress) -> Result<Soak> {
-    let lab = Lab::new(Options { layout: system.layout(Fault::Crash), ..Options::default() })?;
-    let mut rig = Rig::start(&lab, system)?;
-    rig.stream(STREAMS)?;
-    rig.make_active("master")?;
+/// Soaks these systems for so many minutes. Gives what came of it, in their order.
+pub(super) fn run(systems: &[&dyn System], minutes: f64, progress: &Progress) -> Vec<Result<Soak>> {
+    let begin = Barrier::new(systems.len() + 1);
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for &system in systems {
+            // One of them keeps other labs away.
+            let options = Options { layout: system.layout(Fault::Crash), alone: threads.is_empty(), ..Options::default() };
+            let begin = &begin;
+            threads.push(scope.spawn(move || soak(system, options, begin, minutes, progress)));
+        }
+        begin.wait();
+        let load = Load::start();
+        let join = |thread: ScopedJoinHandle<'_, Result<Soak>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("the soak panicked")))
+        };
+        let soaked = threads.into_iter().map(join).collect();
+        drop(load);
+        soaked
+    })
+}
+
+/// Soaks one system from when all are ready.
+fn soak(system: &dyn System, options: Options, begin: &Barrier, minutes: f64, progress: &Progress) -> Result<Soak> {
+    let mut lab = None;
+    let ready = Lab::new(options).and_then(|new| {
+        let mut rig = Rig::start(lab.insert(new), system)?;
+        rig.stream(STREAMS)?;
+        rig.make_active("master")?;
+        Ok(rig)
+    });
+    // Who cannot start does not keep the others waiting.
+    begin.wait();
+    let mut rig = ready?;
     progress.say(&format!("{}: soak of {minutes} min begins", system.name()));
 
-    let loss = lab.servers().iter().map(|host| Loss::start(&host.namespace)).collect::<Result<Vec<_>>>()?;
+    let loss = rig.lab().servers().iter().map(|host| Loss::start(&host.namespace)).collect::<Result<Vec<_>>>()?;
     let own_before = rig.running().flips()?.map(|flips| flips.len());
-    let load = Load::start()?;
     let pauses = Pauses::default();
     let pausers = rig.servers().each_ref().map(|(_, server)| Pauser::start(server.id(), pauses.clone()));
     let counted = watch(rig.traffic()?, Duration::from_secs_f64(minutes * 60.0), system.name(), progress)?;
-    // The pauses end before the processors are free, and each server runs then.
+    // Each server runs at the end.
     for pauser in pausers {
         pauser?.stop()?;
     }
-    load.stop();
     let own_now = rig.running().flips()?.map(|flips| flips.len());
     let own_count = own_now.zip(own_before).map(|(now, before)| (now - before) as u64);
-    progress.soaked(minutes);
     Ok(Soak {
         system: system.name().to_owned(),
         minutes,
@@ -115,7 +144,7 @@ struct Load {
 }
 
 impl Load {
-    fn start() -> Result<Self> {
+    fn start() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let busy = |_| {
             let stop = Arc::clone(&stop);
@@ -125,12 +154,9 @@ impl Load {
                 }
             })
         };
-        let threads = (0..std::thread::available_parallelism()?.get()).map(busy).collect();
-        Ok(Self { stop, threads })
-    }
-
-    fn stop(self) {
-        drop(self);
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = (0..processors).map(busy).collect();
+        Self { stop, threads }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A system under test, before it runs.
-pub(super) trait System {
+pub(super) trait System: Sync {
     /// As in the data.
     fn name(&self) -> &'static str;
 

@@ -43,7 +43,7 @@ struct Failover {
     /// Runs of each fault, 0 for the soak alone [default: 30, quick: 5]
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
-    /// Minutes of the soak of each system, 0 for none [default: 10, quick: 0]
+    /// Minutes of the soak, of all systems at the same time, 0 for none [default: 10, quick: 0]
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
     /// Add to the data in this file; what is in it from as many runs is not measured again
