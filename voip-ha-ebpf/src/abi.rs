@@ -5,12 +5,14 @@
 //!
 //! Addresses are byte arrays in network order, so that no endianness can be got wrong. Everything else is in host order.
 
+mod fragments;
 mod notes;
 mod word;
 
 use core::mem::{align_of, size_of};
 
 pub use self::{
+    fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
     notes::{
         EPOCHS_KEPT, FlipEntry, FlowKey, FlowValue, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
         REFUSED_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
@@ -204,8 +206,8 @@ named_enum! {
         NotService = "not-service",
         /// Passed: IPv4, but not UDP, to a VIP or from a server.
         NotUdp = "not-udp",
-        /// Dropped: a fragment of a UDP datagram, to a VIP or from a server to a client. Only the first fragment has ports, so
-        /// the others can be neither steered nor fenced.
+        /// Dropped: a fragment but the first, to a VIP whose signalling and media go to different servers, and the first one was
+        /// not seen. Only that has the port which tells where the others go.
         Fragment = "fragment",
         /// Passed: UDP to a VIP or from a server, but no port of the service.
         NotServicePort = "not-service-port",
@@ -228,10 +230,17 @@ named_enum! {
         /// Passed: from a server to another server's own address. What servers tell each other is not for clients, so it is
         /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
-        /// Dropped: larger than the MTU of the device towards the server.
+        /// Dropped: larger than the MTU of the device towards the server, must not be fragmented, and has IP options, for which
+        /// no answer is made.
         TooLarge = "too-large",
-        /// Passed: an ICMP destination unreachable about a datagram to this server, from anybody to anybody.
+        /// Passed: an ICMP error about a datagram to this server that is no client's: to the gateway itself, or not about a port of
+        /// the service.
         ServerUnreachable = "server-unreachable",
+        /// Rewritten like [`Outcome::ToServer`], then given to the kernel's stack, which fragments it: it is larger than the MTU
+        /// of the device towards the server.
+        ToServerByStack = "to-server-by-stack",
+        /// Answered with an ICMP "fragmentation needed": larger than an MTU on its way, and must not be fragmented (RFC 1191).
+        ToldTooBig = "told-too-big",
     }
 }
 
@@ -265,6 +274,8 @@ const _: () = {
     assert!(size_of::<PendingEntry>() == 16);
     assert!(size_of::<FlipEntry>() == 32);
     assert!(size_of::<FlowKey>() == 12);
+    assert!(size_of::<FragmentKey>() == 10);
+    assert!(size_of::<FragmentEntry>() == 16);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
     assert!(Outcome::ALL.len() <= OUTCOMES as usize);
     assert!(Class::ALL.len() == CLASSES as usize);
@@ -273,7 +284,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Counter, FlipEntry, FlowKey, OriginEntry, PendingEntry, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
+        Counter, FlipEntry, FlowKey, FragmentEntry, FragmentKey, OriginEntry, PendingEntry, ServerEntry, ServiceEntry,
+        SteeringWord, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -294,6 +306,10 @@ mod pod {
     unsafe impl aya::Pod for FlipEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 4 + 2 + 2 bytes.
     unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: arrays of u8 only.
+    unsafe impl aya::Pod for FragmentKey {}
+    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
+    unsafe impl aya::Pod for FragmentEntry {}
 }
 
 #[cfg(test)]

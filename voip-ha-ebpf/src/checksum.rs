@@ -50,6 +50,20 @@ impl Change {
     }
 }
 
+/// The checksum of whole data in which the checksum itself is zero (RFC 1071). Of up to 64 KiB.
+#[inline(always)]
+pub fn of<const N: usize>(data: &[u8; N]) -> [u8; 2] {
+    let mut sum = 0u32;
+    for pair in data.as_chunks::<2>().0 {
+        sum += u32::from(u16::from_ne_bytes(*pair));
+    }
+    // An odd byte is the first of a pair whose second is zero.
+    if let [last] = data.as_chunks::<2>().1 {
+        sum += u32::from(u16::from_ne_bytes([*last, 0]));
+    }
+    (!fold(sum)).to_ne_bytes()
+}
+
 #[inline(always)]
 fn halves([a, b, c, d]: Address) -> [u16; 2] {
     [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]

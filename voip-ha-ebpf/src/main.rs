@@ -8,20 +8,20 @@ mod tables;
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, xdp_action},
-    helpers::bpf_ktime_get_ns,
+    bindings::{BPF_ANY, BPF_NOEXIST, xdp_action},
+    helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
 };
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        Class, FlowKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, counter_index,
-        pending_index,
+        Class, FirstFragment, FlowKey, FragmentKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS, ServerNumber,
+        SignalRecord, Stamp, counter_index, pending_index,
     },
-    packet::Frame,
-    rewrite::{self, Rewrite},
-    steer::{Action, FlipId, Hop, Note, Verdict, steer},
+    packet::{self, Frame},
+    rewrite::{self, Rewrite, TOO_BIG_GROWTH, TOO_BIG_LEN},
+    steer::{Action, FlipId, Hop, Note, Tables as _, Verdict, steer},
 };
 
 use crate::tables::KernelTables;
@@ -33,7 +33,10 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     let bytes = frame.len() as u64;
     let verdict = steer(&mut frame, &KernelTables { ctx: &ctx });
-    let (action, outcome) = apply(&mut frame, verdict.action);
+    if let Some((key, first)) = verdict.to_remember(&mut frame) {
+        remember(&key, first);
+    }
+    let (action, outcome) = apply(&ctx, &mut frame, verdict.action);
     count(&verdict, outcome, bytes);
     if let Some(server) = verdict.server {
         note(server, &verdict, outcome);
@@ -47,23 +50,25 @@ fn voip_ha(ctx: XdpContext) -> u32 {
 
 /// Carries out a verdict: the XDP action, and what to count.
 #[inline(always)]
-fn apply(frame: &mut Frame<'_>, action: Action) -> (u32, Outcome) {
+fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, action: Action) -> (u32, Outcome) {
     match action {
         Action::ToServer(rewrite, hop) => match redirect(frame, &rewrite, &hop) {
             Some(action) => (action, Outcome::ToServer),
             None => (xdp_action::XDP_DROP, Outcome::NoDevice),
         },
+        Action::ToServerByStack(rewrite) => by_stack(frame, &rewrite, Outcome::ToServerByStack),
         Action::ToClient(rewrite, hop) => match redirect(frame, &rewrite, &hop) {
             Some(action) => (action, Outcome::ToClient),
-            None => to_client_by_stack(frame, &rewrite),
+            None => by_stack(frame, &rewrite, Outcome::ToClientByStack),
         },
-        Action::ToClientByStack(rewrite) => to_client_by_stack(frame, &rewrite),
+        Action::ToClientByStack(rewrite) => by_stack(frame, &rewrite, Outcome::ToClientByStack),
+        Action::TellTooBig(mtu) => tell_too_big(ctx, frame, mtu),
         Action::Pass(outcome) => (xdp_action::XDP_PASS, outcome),
         Action::Drop(outcome) => (xdp_action::XDP_DROP, outcome),
     }
 }
 
-/// Sends a datagram out, or returns `None`, with nothing changed, if XDP cannot send to the device.
+/// Sends a packet out, or returns `None`, with nothing changed, if XDP cannot send to the device.
 #[inline(always)]
 fn redirect(frame: &mut Frame<'_>, rewrite: &Rewrite, hop: &Hop) -> Option<u32> {
     // The kernel only notes the device here and sends when the program has returned, so the order is free, and asking
@@ -77,10 +82,34 @@ fn redirect(frame: &mut Frame<'_>, rewrite: &Rewrite, hop: &Hop) -> Option<u32> 
 /// Leaves it to the stack to resolve the neighbour, to fragment or to encapsulate. The stack counts down the time to
 /// live itself, and takes a packet from the VIP, a local address, only with `accept_local` (the controller sets it).
 #[inline(always)]
-fn to_client_by_stack(frame: &mut Frame<'_>, rewrite: &Rewrite) -> (u32, Outcome) {
+fn by_stack(frame: &mut Frame<'_>, rewrite: &Rewrite, outcome: Outcome) -> (u32, Outcome) {
     match rewrite::addresses(frame, rewrite) {
-        Some(()) => (xdp_action::XDP_PASS, Outcome::ToClientByStack),
+        Some(()) => (xdp_action::XDP_PASS, outcome),
         None => (xdp_action::XDP_DROP, Outcome::Malformed),
+    }
+}
+
+/// Turns the packet into the message about it and sends that back. The frame is another one after this.
+#[inline(always)]
+fn tell_too_big(ctx: &XdpContext, frame: &mut Frame<'_>, mtu: u16) -> (u32, Outcome) {
+    let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
+    let tables = KernelTables { ctx };
+    let Some(FragmentKey { source, destination, .. }) = packet::fragment_key(frame) else { return dropped };
+    let vip = tables.origin(&source).map_or(destination, |origin| origin.vip);
+    // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(TOO_BIG_GROWTH as i32)) } != 0 {
+        return dropped;
+    }
+    // SAFETY: as in `voip_ha`.
+    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    let surplus = frame.len() as i32 - TOO_BIG_LEN as i32;
+    if rewrite::too_big(&mut frame, vip, mtu).is_none() {
+        return dropped;
+    }
+    // SAFETY: as above.
+    match unsafe { bpf_xdp_adjust_tail(ctx.ctx, -surplus) } {
+        0 => (xdp_action::XDP_TX, Outcome::ToldTooBig),
+        _ => dropped,
     }
 }
 
@@ -96,10 +125,18 @@ fn count(verdict: &Verdict, outcome: Outcome, bytes: u64) {
     }
 }
 
+/// Only of the first fragment of a datagram. A map that takes no more leaves the others as if the first one had not been seen.
+#[inline(always)]
+fn remember(key: &FragmentKey, first: FirstFragment) {
+    // SAFETY: a helper without arguments.
+    let entry = first.entry(unsafe { bpf_ktime_get_ns() });
+    let _ = maps::FRAGMENTS.insert(key, entry, u64::from(BPF_ANY));
+}
+
 #[inline(always)]
 fn note(server: ServerNumber, verdict: &Verdict, outcome: Outcome) {
     match verdict.note {
-        Note::Sent { flip, flow } if outcome == Outcome::ToServer => {
+        Note::Sent { flip, flow } if matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack) => {
             note_sent(server, verdict.class, flip);
             if let Some(flow) = flow {
                 note_flow(&flow);

@@ -3,12 +3,12 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMapHash, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
-    Address, Counter, FlipEntry, FlowKey, FlowValue, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS, MAX_FLOWS, MAX_PENDING,
-    MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, PendingEntry, SIGNALS_BYTES, ServerEntry, ServiceEntry,
-    SteeringWord, TrafficEntry,
+    Address, Counter, FlipEntry, FlowKey, FlowValue, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS,
+    MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, PendingEntry,
+    SIGNALS_BYTES, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
 };
 
 /// VIP → service.
@@ -44,6 +44,10 @@ pub(crate) static FLIPS: Array<FlipEntry> = Array::pinned(MAX_FLIPS, 0);
 /// RTP flows seen while flows are counted. Not preallocated, because it is empty nearly all of the time.
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC);
+
+/// Datagram → what became of its first fragment.
+#[map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
 
 /// What the controller must hear of at once.
 #[map]

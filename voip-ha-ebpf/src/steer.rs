@@ -4,20 +4,26 @@
 //! maps.
 //!
 //! ```text
-//!                       ICMP: a datagram to a server could not be delivered ──► pass, and say so
-//!                       to a VIP ──► service port? ──► server of its class ──► its next hop ──► fits? ──► redirect
-//! frame ──► IPv4? ──┤
-//!                       from a server ──► to no server? ──► service port? ──► route ──► may send?
-//!                                                                              ──► redirect (or by the stack)
-//!                       neither ──► pass, untouched
+//!           to a VIP ──► service port? ──► server of its class ──► its next hop ──► fits? ──► redirect
+//! IPv4? ──► from a server ──► to no server? ──► service port? ──► route ──► may send? ──► redirect (or by the stack)
+//!           ICMP error about one of these ──► to whom the other end of that is ──► redirect
+//!           anything else ──► pass, untouched
 //! ```
+//!
+//! Of a datagram in fragments the first one decides, as if it were whole. The others have no ports: they go where the first one
+//! went ([`FirstFragment`]). No port is ever rewritten, so where it was not seen (fragments overtake each other) and the whole
+//! VIP goes to one server, they go there all the same.
+
+mod errors;
+mod towards_client;
+mod towards_server;
 
 use crate::{
     abi::{
-        Address, Class, FlowKey, Mac, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot,
-        SteeringWord, flip_index,
+        Address, Class, FirstFragment, FlowKey, FragmentKey, Mac, OriginEntry, Outcome, ServerEntry, ServerNumber,
+        ServiceEntry, Slot, SteeringWord, flip_index,
     },
-    packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork, Unreachable},
+    packet::{self, Frame, Network, NotDatagram, NotNetwork, Piece},
     rewrite::Rewrite,
 };
 
@@ -31,6 +37,8 @@ pub trait Tables {
     fn steering(&self, service: u32) -> Option<SteeringWord>;
     /// The entry in this slot.
     fn server(&self, slot: Slot) -> Option<&ServerEntry>;
+    /// What the first fragment of a datagram says about the others, if it was seen.
+    fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment>;
     /// The way to a client.
     fn route(&self, query: &RouteQuery) -> Route;
 }
@@ -55,9 +63,11 @@ pub struct RouteQuery {
 pub enum Route {
     /// Send it there.
     Hop(Hop),
-    /// There is a route, but only the kernel's stack can use it now: the neighbour is not resolved, the packet is too
-    /// large, or the route needs an encapsulation.
+    /// There is a route, but only the kernel's stack can use it now: the neighbour is not resolved, or the route needs an
+    /// encapsulation.
     Stack,
+    /// There is a route, and the packet is larger than this MTU of it.
+    TooLarge(u16),
     /// To the gateway itself, or no route.
     NotForwarded,
     /// A route that refuses, or forwarding is switched off on the interface.
@@ -86,6 +96,8 @@ pub struct Verdict {
     pub action: Action,
     /// What is to be noted once that is done.
     pub note: Note,
+    /// Whether this is the first fragment of a datagram, which the others will follow: see [`Verdict::to_remember`].
+    pub is_first: bool,
 }
 
 /// What a packet says about a server.
@@ -133,10 +145,14 @@ impl FlipId {
 pub enum Action {
     /// Rewrite it and send it to the server of its class.
     ToServer(Rewrite, Hop),
+    /// Rewrite it and let the kernel's stack send it to that server.
+    ToServerByStack(Rewrite),
     /// Rewrite it and send it to the client.
     ToClient(Rewrite, Hop),
     /// Rewrite it and let the kernel's stack send it to the client.
     ToClientByStack(Rewrite),
+    /// Send its sender an ICMP "fragmentation needed" with this MTU instead (RFC 1191, section 4). The packet has no IP options.
+    TellTooBig(u16),
     /// Leave it to the kernel's stack as it is.
     Pass(Outcome),
     /// Drop it.
@@ -147,7 +163,7 @@ impl Verdict {
     /// A verdict that says nothing about a server.
     #[inline(always)]
     fn plain(server: Option<ServerNumber>, class: Class, action: Action) -> Self {
-        Self { server, class, action, note: Note::Nothing }
+        Self { server, class, action, note: Note::Nothing, is_first: false }
     }
 
     #[inline(always)]
@@ -155,15 +171,28 @@ impl Verdict {
         Self::plain(None, Class::Other, Action::Pass(outcome))
     }
 
-    /// A packet of a service whose UDP header cannot be used.
+    /// The fragments that follow this packet, if there are any, belong to what it was taken for.
     #[inline(always)]
-    fn unreadable(server: Option<ServerNumber>, why: NotDatagram) -> Self {
-        let action = match why {
-            NotDatagram::NotUdp => Action::Pass(Outcome::NotUdp),
-            NotDatagram::Fragment => Action::Drop(Outcome::Fragment),
-            NotDatagram::Malformed => Action::Drop(Outcome::Malformed),
+    fn leading(self, network: &Network) -> Self {
+        Self { is_first: network.piece() == Piece::First, ..self }
+    }
+
+    /// What the other fragments of the same datagram have to know. `frame` is as it was when it was decided about.
+    #[inline(always)]
+    pub fn to_remember(&self, frame: &mut Frame<'_>) -> Option<(FragmentKey, FirstFragment)> {
+        if !self.is_first {
+            return None;
+        }
+        let key = packet::fragment_key(frame)?;
+        let first = match self.action {
+            Action::Pass(_) => FirstFragment::Passed,
+            Action::ToServer(rewrite, _) | Action::ToServerByStack(rewrite) => {
+                FirstFragment::OfServer(rewrite.destination, self.class)
+            }
+            Action::ToClient(..) | Action::ToClientByStack(_) => FirstFragment::OfServer(key.source, self.class),
+            Action::TellTooBig(_) | Action::Drop(_) => return None,
         };
-        Self::plain(server, Class::Other, action)
+        Some((key, first))
     }
 }
 
@@ -176,133 +205,30 @@ pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
         Err(NotNetwork::NotIpv4) => return Verdict::pass(Outcome::NotIpv4),
     };
     if network.is_icmp() {
-        return icmp(frame, &network, tables);
+        return errors::icmp(frame, &network, tables);
     }
     if let Some(service) = tables.service(&network.destination) {
         return match packet::datagram(frame, &network) {
-            Ok(datagram) => towards_server(&network, &datagram, service, tables),
-            Err(why) => Verdict::unreadable(None, why),
+            Ok(datagram) => towards_server::datagram(&network, &datagram, service, tables),
+            Err(NotDatagram::LaterFragment) => towards_server::later_fragment(&network, service, tables),
+            Err(NotDatagram::NotUdp) => Verdict::pass(Outcome::NotUdp),
+            Err(NotDatagram::Malformed) => Verdict::plain(None, Class::Other, Action::Drop(Outcome::Malformed)),
         };
     }
     if let Some(origin) = tables.origin(&network.source) {
+        let plain = |action| Verdict::plain(Some(origin.server()), Class::Other, action);
         // The servers may share their registrations over a service port, and the one that is fenced has to hear them.
         if tables.origin(&network.destination).is_some() {
-            let action = Action::Pass(Outcome::BetweenServers);
-            return Verdict::plain(Some(origin.server()), Class::Other, action);
+            return plain(Action::Pass(Outcome::BetweenServers));
         }
         return match packet::datagram(frame, &network) {
-            Ok(datagram) => towards_client(&network, &datagram, origin, tables),
-            Err(NotDatagram::Fragment) => fragment_from(&network, origin, tables),
-            Err(why) => Verdict::unreadable(Some(origin.server()), why),
+            Ok(datagram) => towards_client::datagram(&network, &datagram, origin, tables),
+            Err(NotDatagram::LaterFragment) => towards_client::later_fragment(&network, origin, tables),
+            Err(NotDatagram::NotUdp) => plain(Action::Pass(Outcome::NotUdp)),
+            Err(NotDatagram::Malformed) => plain(Action::Drop(Outcome::Malformed)),
         };
     }
     Verdict::pass(Outcome::NotService)
-}
-
-/// All ICMP passes untouched. What became of a datagram to a server is news, whoever tells it to whom.
-#[inline(always)]
-fn icmp(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> Verdict {
-    if let Some(Unreachable { code, about }) = packet::unreachable(frame, network)
-        && let Some(origin) = tables.origin(&about)
-    {
-        let (server, action) = (Some(origin.server()), Action::Pass(Outcome::ServerUnreachable));
-        return Verdict { server, class: Class::Other, action, note: Note::Refused { code } };
-    }
-    if tables.service(&network.destination).is_some() {
-        return Verdict::pass(Outcome::NotUdp);
-    }
-    let Some(origin) = tables.origin(&network.source) else { return Verdict::pass(Outcome::NotService) };
-    let to_server = tables.origin(&network.destination).is_some();
-    let outcome = if to_server { Outcome::BetweenServers } else { Outcome::NotUdp };
-    Verdict::plain(Some(origin.server()), Class::Other, Action::Pass(outcome))
-}
-
-#[inline(always)]
-fn towards_server(network: &Network, datagram: &Datagram, service: &ServiceEntry, tables: &impl Tables) -> Verdict {
-    let class = service.ports.class(datagram.destination_port);
-    if class == Class::Other {
-        return Verdict::pass(Outcome::NotServicePort);
-    }
-    let word = tables.steering(service.service).unwrap_or_default();
-    let Some(slot) = word.target(class) else {
-        return Verdict::plain(None, class, Action::Drop(Outcome::NoActiveServer));
-    };
-    let server = Some(slot.server());
-    let entry = match tables.server(slot) {
-        Some(entry) if entry.ifindex != 0 => entry,
-        _ => return Verdict::plain(server, class, Action::Drop(Outcome::NoNextHop)),
-    };
-    if network.ttl <= 1 {
-        return Verdict::plain(server, class, Action::Drop(Outcome::TtlExpired));
-    }
-    // The device would drop it as well, but after it has been counted as redirected.
-    if u32::from(network.total_length) > entry.mtu {
-        return Verdict::plain(server, class, Action::Drop(Outcome::TooLarge));
-    }
-    // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
-    let source = if network.source == entry.address { network.destination } else { network.source };
-    let rewrite = Rewrite { source, destination: entry.address, udp: datagram.offset };
-    let hop = Hop { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop };
-    let flow = (class == Class::Rtp && word.is_census()).then_some(FlowKey {
-        service: service.service,
-        client: network.source,
-        client_port: datagram.source_port,
-        service_port: datagram.destination_port,
-    });
-    let note = Note::Sent { flip: FlipId::of(service.service, word, class), flow };
-    Verdict { server, class, action: Action::ToServer(rewrite, hop), note }
-}
-
-#[inline(always)]
-fn towards_client(network: &Network, datagram: &Datagram, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
-    let number = origin.server();
-    let server = Some(number);
-    let class = origin.ports.class(datagram.source_port);
-    if class == Class::Other {
-        return Verdict::plain(server, class, Action::Pass(Outcome::NotServicePort));
-    }
-    let route = tables.route(&RouteQuery {
-        source: origin.vip,
-        destination: network.destination,
-        source_port: datagram.source_port,
-        destination_port: datagram.destination_port,
-        total_length: network.total_length,
-    });
-    // Before the fence: the answer to a probe comes from a service port too, and a fenced server must be probed.
-    if route == Route::NotForwarded {
-        return Verdict::plain(server, class, Action::Pass(Outcome::NotForwarded));
-    }
-    let word = tables.steering(origin.service).unwrap_or_default();
-    if !word.may_send(number) {
-        return Verdict::plain(server, class, Action::Drop(Outcome::Fenced));
-    }
-    let rewrite = Rewrite { source: origin.vip, destination: network.destination, udp: datagram.offset };
-    let action = match route {
-        Route::Hop(_) if network.ttl <= 1 => Action::Drop(Outcome::TtlExpired),
-        Route::Hop(hop) => Action::ToClient(rewrite, hop),
-        Route::Stack => Action::ToClientByStack(rewrite),
-        Route::NotForwarded => Action::Pass(Outcome::NotForwarded),
-        Route::Refused => Action::Drop(Outcome::Unroutable),
-    };
-    let flip = word.goes_to(class, number).then_some(FlipId::of(origin.service, word, class));
-    Verdict { server, class, action, note: Note::Heard { flip } }
-}
-
-/// A fragment has no ports to tell whether a client may see it. What goes to the gateway needs no rewriting.
-#[inline(always)]
-fn fragment_from(network: &Network, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
-    let route = tables.route(&RouteQuery {
-        source: origin.vip,
-        destination: network.destination,
-        source_port: 0,
-        destination_port: 0,
-        total_length: network.total_length,
-    });
-    let action = match route {
-        Route::NotForwarded => Action::Pass(Outcome::NotForwarded),
-        _ => Action::Drop(Outcome::Fragment),
-    };
-    Verdict::plain(Some(origin.server()), Class::Other, action)
 }
 
 #[cfg(test)]

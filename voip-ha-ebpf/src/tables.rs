@@ -8,14 +8,15 @@ use core::{
 use aya_ebpf::{
     EbpfContext,
     bindings::{
-        BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED,
-        BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE, bpf_fib_lookup,
+        BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
+        BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE,
+        bpf_fib_lookup,
     },
-    helpers::bpf_fib_lookup as fib_lookup,
+    helpers::{bpf_fib_lookup as fib_lookup, bpf_ktime_get_ns},
     programs::XdpContext,
 };
 use voip_ha_ebpf::{
-    abi::{Address, OriginEntry, ServerEntry, ServiceEntry, Slot, SteeringWord},
+    abi::{Address, FirstFragment, FragmentKey, OriginEntry, ServerEntry, ServiceEntry, Slot, SteeringWord},
     steer::{Hop, Route, RouteQuery, Tables},
 };
 
@@ -57,6 +58,13 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
+    fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
+        // SAFETY: the entry may be reused for another datagram at any time; it is then read as a mixture of two, and one
+        // datagram is lost, as it would be if the first had been forgotten. A helper without arguments.
+        unsafe { maps::FRAGMENTS.get(key)?.at_time(bpf_ktime_get_ns()) }
+    }
+
+    #[inline(always)]
     fn route(&self, query: &RouteQuery) -> Route {
         // SAFETY: plain integers, for which zero is a value. Zeroed as a whole, because the kernel reads it all.
         let mut fib: bpf_fib_lookup = unsafe { zeroed() };
@@ -74,6 +82,8 @@ impl Tables for KernelTables<'_> {
             BPF_FIB_LKUP_RET_SUCCESS => {
                 Route::Hop(Hop { ifindex: fib.ifindex, source: fib.smac, destination: fib.dmac })
             }
+            // SAFETY: this answer comes with the MTU in the place of the length.
+            BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooLarge(unsafe { fib.__bindgen_anon_1.mtu_result }),
             BPF_FIB_LKUP_RET_NOT_FWDED => Route::NotForwarded,
             BPF_FIB_LKUP_RET_BLACKHOLE
             | BPF_FIB_LKUP_RET_UNREACHABLE

@@ -46,7 +46,7 @@ pub struct Party {
 pub struct Trace {
     /// Name of the interface that the frame is thought to come in by.
     pub came_in_by: String,
-    /// `pass`, `drop` or `redirect`.
+    /// `pass`, `drop`, `redirect` or `transmit`.
     pub action: &'static str,
     /// What the packet would be counted as.
     pub outcome: &'static str,
@@ -116,8 +116,9 @@ impl Trace {
         let leaves_by = seen.leaves_by.map(device);
         let facts =
             reason::Facts { names: &scene.names, class: seen.class, service, server, ends, length: frame.len() };
-        // What is dropped has no after.
-        let after = (seen.ran.act != XdpAction::Drop).then_some(&seen.ran.frame[..]);
+        // What is dropped has no after, and what is answered is another packet after.
+        let goes_on = !matches!(seen.ran.act, XdpAction::Drop | XdpAction::Transmit);
+        let after = goes_on.then_some(&seen.ran.frame[..]);
         Self {
             came_in_by,
             action: seen.ran.act.name(),

@@ -52,7 +52,8 @@ pub(super) fn run(systems: &[&dyn System], minutes: f64, progress: &Progress) ->
         let mut threads = Vec::new();
         for &system in systems {
             // One of them keeps other labs away.
-            let options = Options { layout: system.layout(Fault::Crash), alone: threads.is_empty(), ..Options::default() };
+            let options =
+                Options { layout: system.layout(Fault::Crash), alone: threads.is_empty(), ..Options::default() };
             let begin = &begin;
             threads.push(scope.spawn(move || soak(system, options, begin, minutes, progress)));
         }

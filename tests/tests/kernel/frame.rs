@@ -67,11 +67,6 @@ impl<'a> Datagram<'a> {
         }
     }
 
-    /// Offset of the UDP checksum from the start of the frame.
-    pub(crate) fn checksum_offset(&self) -> usize {
-        ETHERNET + self.ip.slice().len() + 6
-    }
-
     /// Whether a receiver would accept both checksums: all words with their checksum add up to all ones (RFC 1071).
     /// Not left to etherparse, which wants one of the two zeros where a garbled frame may well have the other.
     pub(crate) fn checksums_hold(&self) -> bool {
@@ -81,7 +76,8 @@ impl<'a> Datagram<'a> {
     }
 }
 
-fn sum(parts: &[&[u8]]) -> u32 {
+/// The sum of all words, folded: all ones if a right checksum is among them.
+pub(crate) fn sum(parts: &[&[u8]]) -> u32 {
     let pairs = parts.iter().flat_map(|part| part.chunks(2));
     let sum = pairs.map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum::<u32>();
     let sum = (sum & 0xffff) + (sum >> 16);

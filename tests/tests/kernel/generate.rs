@@ -82,6 +82,12 @@ fn datagram(rng: &mut Rng, from: Address, to: Address, ports: (u16, u16)) -> Vec
     header.identification = rng.u16(..);
     header.dont_fragment = rng.bool();
     if rng.u8(..4) == 0 {
+        // A few datagrams, so that fragments of one meet.
+        header.identification = rng.u16(..4);
+        header.more_fragments = rng.bool();
+        header.fragment_offset = IpFragOffset::try_new(rng.u16(..3)).expect("0 to 2");
+    }
+    if rng.u8(..4) == 0 {
         let options: Vec<u8> = (0..4 * rng.usize(1..=10)).map(|_| rng.u8(..)).collect();
         header.options = options.as_slice().try_into().expect("whole words, ten at most");
     }
@@ -91,12 +97,17 @@ fn datagram(rng: &mut Rng, from: Address, to: Address, ports: (u16, u16)) -> Vec
     datagram_with(header, ports, &payload)
 }
 
-/// An ICMP message, mostly a destination unreachable, of a server or a router, mostly about a datagram to a server, to
-/// anybody. What it quotes may be cut off anywhere, and it may itself be a fragment.
+/// An ICMP message, mostly an error, of a server or a router about a datagram to a server, or of anybody to a VIP about a datagram
+/// of that. What it quotes may be cut off anywhere, and it may itself be a fragment.
 fn unreachable(rng: &mut Rng) -> Vec<u8> {
     let reporter = if rng.bool() { pick(rng, &SERVERS) } else { pick(rng, &[ROUTER, PHONE, NOWHERE]) };
     let about = if rng.u8(..5) == 0 { pick(rng, &CLIENTS) } else { pick(rng, &SERVERS) };
-    let (from, ports) = (pick(rng, &CLIENTS), (rng.u16(..), pick(rng, &PORTS)));
+    let ports = (rng.u16(..), pick(rng, &PORTS));
+    let to_vip = rng.u8(..3) == 0;
+    let (from, about, ports) = match to_vip {
+        true => (pick(rng, &[VIP, OTHER_VIP]), pick(rng, &CLIENTS), (ports.1, ports.0)),
+        false => (pick(rng, &CLIENTS), about, ports),
+    };
     let mut quoted = datagram(rng, from, about, ports).split_off(ETHERNET);
     if rng.u8(..6) == 0 {
         let protocol = pick(rng, &[IpNumber::TCP.0, IpNumber::ICMP.0]);
@@ -104,9 +115,11 @@ fn unreachable(rng: &mut Rng) -> Vec<u8> {
     }
     let header = usize::from(quoted[0] & 15) * 4;
     quoted.truncate(if rng.u8(..4) == 0 { rng.usize(..=header) } else { header + 8 });
-    let type_u8 = pick(rng, &[3, 3, 3, 3, 3, 3, 0, 5, 11]);
+    let type_u8 = pick(rng, &[3, 3, 3, 3, 3, 3, 0, 5, 11, 12]);
     let kind = Icmpv4Type::Unknown { type_u8, code_u8: rng.u8(..16), bytes5to8: [0; 4] };
-    let mut header = ip_header(reporter, pick(rng, &CLIENTS));
+    // Mostly to whom it concerns.
+    let to = if rng.u8(..4) == 0 { pick(rng, &CLIENTS) } else { from };
+    let mut header = ip_header(reporter, to);
     if rng.u8(..8) == 0 {
         header.more_fragments = rng.bool();
         header.fragment_offset = IpFragOffset::try_new(rng.u16(..2)).expect("0 or 1");

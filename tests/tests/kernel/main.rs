@@ -4,6 +4,7 @@ mod adoption;
 mod agreement;
 mod frame;
 mod generate;
+mod judge;
 mod ledger;
 mod live;
 mod model;

@@ -127,5 +127,5 @@ pub(crate) fn route(query: &RouteQuery) -> Route {
         [203, 0, 113, 128..240] => return Route::Refused,
         _ => return Route::NotForwarded,
     };
-    if fits { route } else { Route::Stack }
+    if fits { route } else { Route::TooLarge(MTU as u16) }
 }

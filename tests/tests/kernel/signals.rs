@@ -9,7 +9,7 @@ use voip_ha_ebpf::abi::{Address, Outcome, REFUSED_GRAIN_NS};
 
 use super::{
     frame::{datagram, patched, unreachable},
-    net::{BACK, GATEWAY, PHONE},
+    net::{BACK, GATEWAY},
     rig::{Act, Rig, SERVICES, apart, with_rig},
 };
 
@@ -18,7 +18,7 @@ const CLOUD: Address = [10, 8, 0, 2];
 const GRAIN: Duration = Duration::from_nanos(REFUSED_GRAIN_NS);
 
 fn refusal(server: Address) -> Vec<u8> {
-    unreachable(server, PHONE, 3, &datagram((PHONE, 4000), (server, 5060)))
+    unreachable(server, GATEWAY, 3, &datagram((GATEWAY, 4000), (server, 5060)))
 }
 
 /// Whether epoll would wake for the signals now.

@@ -51,11 +51,16 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
     let ttl_1 = |from, to| Ipv4Header { time_to_live: 1, ..ip_header(from, to) };
     let fragment =
         |from, to| datagram_with(Ipv4Header { more_fragments: true, ..ip_header(from, to) }, (SIP, SIP), b"");
-    let later_fragment = patched(reply(CLOUD, SIP, PHONE), 20, &[0, 185]);
+    let later_fragment = |frame| patched(frame, 20, &[0, 185]);
     let large = datagram_with(ip_header(MASTER, PHONE), (SIP, 1), &[b'.'; 1600]);
+    let in_parts = |frame| patched(frame, 20, &[0, 0]);
     let sized =
         |length: u32| datagram_with(ip_header(PHONE, VIP), (PHONE_PORT, SIP), &vec![b'.'; length as usize - 28]);
-    let (sent, probe) = (datagram((PHONE, 1), (CLOUD, RTP)), datagram((GATEWAY, 1), (MASTER, SIP)));
+    let sent = |server| datagram((PHONE, 1), (server, RTP));
+    let (probe, answer) = (datagram((GATEWAY, 1), (MASTER, SIP)), datagram((VIP, RTP), (PHONE, 1)));
+    let mut options = ip_header(PHONE, VIP);
+    (options.options, options.dont_fragment) = ([1; 4].into(), true);
+    let with_options = datagram_with(options, (PHONE_PORT, SIP), &[b'.'; 1500]);
     let cases: Vec<(u32, Vec<u8>, Expected)> = vec![
         (FRONT, request(SIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
         (FRONT, request(RTP), (Act::Redirect, Some("master"), "rtp", O::ToServer)),
@@ -63,15 +68,15 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (BACK, reply(MASTER, RTP, FAR_PHONE), (Act::Redirect, Some("master"), "rtp", O::ToClient)),
         (BACK, reply(MASTER, SIP, NEW_PHONE), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
         (BACK, reply(MASTER, SIP, SIDE_PHONE), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
-        (BACK, large, (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
+        (BACK, in_parts(large.clone()), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
         (FRONT, patched(request(SIP), 0, &[0xff; 6]), (Act::Pass, None, "other", O::NotUnicast)),
         (FRONT, patched(request(SIP), 12, &[0x86, 0xdd]), (Act::Pass, None, "other", O::NotIpv4)),
         (FRONT, datagram((PHONE, SIP), (NEW_PHONE, SIP)), (Act::Pass, None, "other", O::NotService)),
         (FRONT, patched(request(SIP), 23, &[IpNumber::TCP.0]), (Act::Pass, None, "other", O::NotUdp)),
-        (FRONT, fragment(PHONE, VIP), (Act::Drop, None, "other", O::Fragment)),
-        (BACK, fragment(MASTER, PHONE), (Act::Drop, Some("master"), "other", O::Fragment)),
-        (BACK, later_fragment, (Act::Drop, Some("cloud"), "other", O::Fragment)),
-        (BACK, fragment(CLOUD, GATEWAY), (Act::Pass, Some("cloud"), "other", O::NotForwarded)),
+        (FRONT, fragment(PHONE, VIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
+        (BACK, fragment(MASTER, PHONE), (Act::Redirect, Some("master"), "sip", O::ToClient)),
+        (BACK, later_fragment(reply(CLOUD, SIP, PHONE)), (Act::Drop, Some("cloud"), "other", O::Fenced)),
+        (BACK, fragment(CLOUD, GATEWAY), (Act::Pass, Some("cloud"), "sip", O::NotForwarded)),
         (BACK, fragment(CLOUD, MASTER), (Act::Pass, Some("cloud"), "other", O::BetweenServers)),
         (FRONT, request(22), (Act::Pass, None, "other", O::NotServicePort)),
         (BACK, reply(CLOUD, 53, NOWHERE), (Act::Pass, Some("cloud"), "other", O::NotServicePort)),
@@ -86,10 +91,15 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (BACK, reply(MASTER, SIP, REFUSED[1]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (BACK, reply(MASTER, SIP, REFUSED[2]), (Act::Drop, Some("master"), "sip", O::Unroutable)),
         (FRONT, sized(MTU), (Act::Redirect, Some("master"), "sip", O::ToServer)),
-        (FRONT, sized(MTU + 1), (Act::Drop, Some("master"), "sip", O::TooLarge)),
+        (FRONT, in_parts(sized(MTU + 1)), (Act::Pass, Some("master"), "sip", O::ToServerByStack)),
+        (FRONT, sized(MTU + 1), (Act::Transmit, Some("master"), "sip", O::ToldTooBig)),
+        (BACK, large, (Act::Transmit, Some("master"), "sip", O::ToldTooBig)),
+        (FRONT, with_options, (Act::Drop, Some("master"), "sip", O::TooLarge)),
         (BACK, reply(MASTER, SIP, CLOUD), (Act::Pass, Some("master"), "other", O::BetweenServers)),
         (BACK, reply(CLOUD, SIP, MASTER), (Act::Pass, Some("cloud"), "other", O::BetweenServers)),
-        (BACK, unreachable(CLOUD, PHONE, 3, &sent), (Act::Pass, Some("cloud"), "other", O::ServerUnreachable)),
+        (BACK, unreachable(CLOUD, PHONE, 3, &sent(CLOUD)), (Act::Drop, Some("cloud"), "other", O::Fenced)),
+        (BACK, unreachable(MASTER, PHONE, 3, &sent(MASTER)), (Act::Redirect, Some("master"), "other", O::ToClient)),
+        (FRONT, unreachable(PHONE, VIP, 3, &answer), (Act::Redirect, Some("master"), "other", O::ToServer)),
         (BACK, unreachable(MASTER, GATEWAY, 3, &probe), (Act::Pass, Some("master"), "other", O::ServerUnreachable)),
     ];
     with_rig(move |rig| {
@@ -107,6 +117,9 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
             ensure!(dropped == request(RTP), "{outcome:?}: changed before it is dropped");
             reached.insert(outcome);
         }
+        rig.steer_apart(PBX, [Some("master"), Some("cloud")], None)?;
+        expect(rig, FRONT, &patched(request(SIP), 18, &[0, 9, 0, 185]), (Act::Drop, None, "other", O::Fragment))?;
+        reached.insert(O::Fragment);
         ensure!(reached == BTreeSet::from_iter(Outcome::ALL.iter().copied()), "only {reached:?}");
         Ok(())
     })

@@ -11,8 +11,9 @@ use super::{
 };
 
 /// Instructions that the verifier walks through, and with that a measure of how many paths the program has. Linux 6.18
-/// counts 5,603. Half as much again is room for another compiler; more than that wants to be understood.
-const MOST_VERIFIED_INSTRUCTIONS: u32 = 8_400;
+/// counts 19,914, three quarters of them for what is not a plain datagram: fragments, ICMP errors and packets that are too
+/// large. Half as much again is room for another compiler; more than that wants to be understood.
+const MOST_VERIFIED_INSTRUCTIONS: u32 = 30_000;
 
 fn verified_instructions(log: KernelLog) -> Result<u32> {
     let mut rig = Rig::load(SERVICES, log)?;

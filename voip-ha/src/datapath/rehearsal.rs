@@ -15,6 +15,8 @@ pub enum XdpAction {
     Pass,
     /// It leaves by another device, or by the same.
     Redirect,
+    /// It goes back to where it came from.
+    Transmit,
 }
 
 impl XdpAction {
@@ -24,6 +26,7 @@ impl XdpAction {
             Self::Drop => "drop",
             Self::Pass => "pass",
             Self::Redirect => "redirect",
+            Self::Transmit => "transmit",
         }
     }
 }
@@ -53,11 +56,13 @@ pub fn rehearse(program: &Xdp, ifindex: u32, frame: &[u8]) -> Result<Ran> {
         ..TestRunOptions::default()
     };
     let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
-    ensure!(result.data_size_out as usize == frame.len(), "the program changed the length of the frame");
+    ensure!(result.data_size_out as usize <= frame.len(), "the program made the frame longer");
+    out.truncate(result.data_size_out as usize);
     // The numbers of enum xdp_action.
     let act = match result.return_value {
         1 => XdpAction::Drop,
         2 => XdpAction::Pass,
+        3 => XdpAction::Transmit,
         4 => XdpAction::Redirect,
         other => bail!("the program answers {other}"),
     };

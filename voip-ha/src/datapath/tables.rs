@@ -10,9 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, Class, Counter, FlipEntry, FlowKey, FlowValue, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS, MAX_FLOWS,
-    MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome, PendingEntry, SIGNALS_BYTES, ServerEntry,
-    ServerNumber, ServiceEntry, Slot, SteeringWord, TrafficEntry, counter_index,
+    Address, Class, Counter, FlipEntry, FlowKey, FlowValue, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES,
+    MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome,
+    PendingEntry, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, TrafficEntry,
+    counter_index,
 };
 
 pub(super) use self::take::CountedAs;
@@ -39,10 +40,12 @@ pub(super) const SIGNALS: &str = "SIGNALS";
 const PENDING: &str = "PENDING";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
+/// Of the packet path alone.
+const FRAGMENTS: &str = "FRAGMENTS";
 const COUNTERS: &str = "COUNTERS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 11] = [
+const LAYOUTS: [Layout; 12] = [
     Layout::of::<Address, ServiceEntry>(SERVICES, MapType::Hash, MAX_SERVICES),
     Layout::of::<Address, OriginEntry>(ORIGINS, MapType::Hash, MAX_SERVERS),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_SLOTS),
@@ -51,6 +54,7 @@ const LAYOUTS: [Layout; 11] = [
     Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
     Layout::of::<u32, FlipEntry>(FLIPS, MapType::Array, MAX_FLIPS),
     Layout::of::<FlowKey, FlowValue>(FLOWS, MapType::Hash, MAX_FLOWS),
+    Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
     // The value is an interface index and a program (struct bpf_devmap_val, kernel 5.8).

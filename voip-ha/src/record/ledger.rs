@@ -98,7 +98,7 @@ impl Ledger for KernelLedger {
     fn bytes(&self, service: ServiceId) -> Result<Bytes> {
         let mut bytes = Bytes::default();
         for number in &self.services[service.0].numbers {
-            bytes.to_servers += self.sum(*number, Outcome::ToServer)?;
+            bytes.to_servers += self.sum(*number, Outcome::ToServer)? + self.sum(*number, Outcome::ToServerByStack)?;
             bytes.to_clients += self.sum(*number, Outcome::ToClient)? + self.sum(*number, Outcome::ToClientByStack)?;
         }
         Ok(bytes)

@@ -23,7 +23,15 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
     let (service, server, class) = (facts.service_text(), facts.server_text(), facts.class_text());
     let (from, to) = facts.ends.map_or_else(Default::default, |ends| (ends.from(), ends.to()));
     match outcome {
+        Outcome::ToServer if facts.class == Class::Other => {
+            format!("an ICMP error or a fragment, which goes to {server} as what it belongs to does")
+        }
         Outcome::ToServer => format!("{class} to {service} goes to {server}, which is active"),
+        Outcome::ToServerByStack => format!(
+            "{class} to {service} goes to {server}, which is active; the kernel's stack sends it, because it is larger than \
+             the MTU{} and has to be fragmented",
+            facts.mtu_text()
+        ),
         Outcome::ToClient => {
             format!("{server} may send to clients, being {}; {to} sees it come from the VIP", facts.role())
         }
@@ -42,15 +50,24 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
             format!("the time to live of the packet from {from} is used up: is there a loop of routes?")
         }
         Outcome::TooLarge => {
-            format!("a packet in a frame of {} bytes is larger than the MTU{}", facts.length, facts.mtu_text())
+            let (length, mtu) = (facts.length, facts.mtu_text());
+            format!("a packet in a frame of {length} bytes is larger than the MTU{mtu}, must not be fragmented, and has options")
         }
+        Outcome::ToldTooBig => format!(
+            "a packet in a frame of {} bytes is larger than an MTU on its way and must not be fragmented: its sender is told \
+             (ICMP)",
+            facts.length
+        ),
         Outcome::Unroutable => {
             format!("a route refuses packets to {to}, or forwarding is off: see `ip route get {}`", facts.to_address())
         }
         Outcome::NotForwarded => {
             format!("from {server} to the gateway itself, or without a route to {}", facts.to_address())
         }
-        Outcome::Fragment => format!("a fragment, which does not say its ports{}", facts.fragment_text()),
+        Outcome::Fragment => format!(
+            "a fragment without ports, and the first one of its datagram was not seen: SIP and RTP to {service} go to different \
+             servers"
+        ),
         Outcome::Malformed => "the lengths of frame, packet and datagram contradict each other".to_owned(),
         passed => passed_because(passed, facts),
     }
@@ -126,11 +143,6 @@ impl Facts<'_> {
             Some(hop) => format!(" of {} on the way to {}", hop.mtu, self.server_text()),
             None => format!(" on the way to {}", self.server_text()),
         }
-    }
-
-    fn fragment_text(&self) -> &'static str {
-        // Without a server it is to a VIP.
-        if self.server.is_some() { ": it cannot be told whether a client may see it" } else { ": it cannot be steered" }
     }
 
     /// The port that would have to be the service's: the sender's, if that is a server.

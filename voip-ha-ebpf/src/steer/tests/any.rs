@@ -4,23 +4,26 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Whether this frame may be forwarded at all, in the words of another parser.
-fn is_whole_datagram(frame: &[u8]) -> bool {
+/// Whether this frame may be forwarded at all, in the words of another parser: a datagram, a fragment of one, or an ICMP error.
+fn is_forwarded(frame: &[u8]) -> bool {
     SlicedPacket::from_ethernet(frame).is_ok_and(|packet| {
-        !packet.is_ip_payload_fragmented()
-            && matches!(packet.transport, Some(TransportSlice::Udp(_)))
-            && packet.net.as_ref().is_some_and(|net| net.ipv4_ref().is_some())
-            && packet.vlan().is_none()
+        let ip = packet.net.as_ref().and_then(|net| net.ipv4_ref());
+        let is_error =
+            matches!(&packet.transport, Some(TransportSlice::Icmpv4(icmp)) if [3, 11, 12].contains(&icmp.type_u8()));
+        let is_udp = ip.is_some_and(|ip| ip.header().protocol() == IpNumber::UDP);
+        let is_part = packet.is_ip_payload_fragmented() || matches!(packet.transport, Some(TransportSlice::Udp(_)));
+        packet.vlan().is_none() && (is_error || (is_udp && is_part))
     })
 }
 
-/// Whether this frame is an ICMP destination unreachable about a datagram to a server, as another parser reads packets.
+/// Whether this frame is an ICMP error about a datagram to a server, as another parser reads packets.
 fn is_about_a_server(frame: &[u8]) -> bool {
     let Ok(packet) = SlicedPacket::from_ethernet(frame) else { return false };
     let Some(ip) = packet.net.as_ref().and_then(|net| net.ipv4_ref()) else { return false };
     let (header, icmp) = (ip.header(), ip.payload().payload);
     let Some(quoted) = icmp.get(8..28) else { return false };
-    let first = header.fragments_offset().value() == 0 && header.protocol() == IpNumber::ICMP && icmp[0] == 3;
+    let first =
+        header.fragments_offset().value() == 0 && header.protocol() == IpNumber::ICMP && [3, 11, 12].contains(&icmp[0]);
     // Not left to the parser, which wants the options too.
     let datagram = quoted[0] >> 4 == 4 && quoted[0] & 15 >= 5 && quoted[9] == IpNumber::UDP.0;
     first && datagram && [MASTER, BACKUP].iter().any(|server| quoted[16..] == *server)
@@ -54,7 +57,7 @@ proptest! {
     }
 
     #[test]
-    fn a_garbled_frame_is_redirected_only_if_another_parser_finds_a_whole_datagram_in_it(
+    fn a_garbled_frame_is_redirected_only_if_another_parser_finds_in_it_what_may_be(
         index: prop::sample::Index,
         patches in proptest::collection::vec((0usize..46, any::<u8>()), 1..5),
         length: Option<prop::sample::Index>,
@@ -66,7 +69,7 @@ proptest! {
         frame.truncate(length.map_or(frame.len(), |length| length.index(frame.len())));
         let action = world.verdict(frame.clone()).action;
         let rewritten = !matches!(action, Action::Pass(_) | Action::Drop(_));
-        prop_assert!(!rewritten || is_whole_datagram(&frame), "{action:?}");
+        prop_assert!(!rewritten || is_forwarded(&frame), "{action:?}");
         prop_assert!(outcome(action) != Outcome::ServerUnreachable || is_about_a_server(&frame));
     }
 
