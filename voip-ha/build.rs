@@ -12,6 +12,8 @@ use aya_build::{Package, Toolchain};
 const LINKED_TOOLCHAIN: &str = "voip-ha-bpf";
 
 fn main() -> Result<()> {
+    // Beside the program there are those of `cargo xtask bench datapath`, which only the bench includes.
+    println!("cargo::metadata=OBJECTS={}", env::var("OUT_DIR").context("OUT_DIR is not set; cargo runs this script")?);
     // SAFETY: the build script has one thread.
     unsafe { prepare_environment()? };
     // Without rustup, aya-build takes the compiler on PATH and ignores the name.

@@ -240,7 +240,7 @@ fn must_be_installed(system: &dyn System) -> Result<()> {
     Ok(())
 }
 
-fn machine() -> Result<Machine> {
+pub(crate) fn machine() -> Result<Machine> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Machine { kernel, cpus: std::thread::available_parallelism()?.get() })
 }

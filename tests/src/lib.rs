@@ -2,6 +2,7 @@
 //! same with real Kamailio and sipp. It drives the gateway as a process, by its command line and its configuration file.
 
 pub mod bench;
+pub mod bench_datapath;
 pub mod demo;
 pub mod gateway;
 pub mod meter;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers.
+//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers, and what a packet costs.
 
 use std::ffi::OsString;
 
@@ -12,9 +12,10 @@ use crate::setup::{self, Need};
 #[command(after_help = "`failover --quick` measures 5 runs of each fault, without the soak.\n\
                         `failover --json FILE --html FILE` also writes the figures as data and as pictures.\n\
                         `failover --systems voip-ha` needs no peer to be installed.\n\
+                        `datapath --json FILE --html FILE` measures the XDP program; it needs no peer either.\n\
                         `cargo xtask bench failover -- --help` lists all arguments of the bench.")]
 pub(crate) struct Args {
-    /// What to measure: `failover`, or `show FILE` for what was measured before
+    /// What to measure: `failover` or `datapath`, or `show FILE` for failovers that were measured before
     #[arg(value_name = "BENCH")]
     pub(crate) bench: OsString,
 
@@ -49,5 +50,6 @@ mod tests {
         assert!(needs_peers(&args("failover", &["--systems", "voip-ha,bfdd"])));
         assert!(!needs_peers(&args("failover", &["--quick", "--systems", "voip-ha"])));
         assert!(!needs_peers(&args("show", &["data.json"])));
+        assert!(!needs_peers(&args("datapath", &["--json", "data.json"])));
     }
 }

@@ -33,7 +33,7 @@ enum Verb {
     Load(load::Args),
     /// Build, then run the demo in network namespaces
     Demo(demo::Args),
-    /// Build, then measure failovers beside those of other systems
+    /// Build, then measure failovers beside those of other systems, or what a packet costs
     Bench(bench::Args),
     /// Run every check and every test
     Test(test::Args),

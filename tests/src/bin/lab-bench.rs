@@ -1,10 +1,13 @@
-//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers.
+//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers, and what a packet costs.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use lab::bench::{self, Fault, NAMES, Settings};
+use lab::{
+    bench::{self, Fault, NAMES, Settings},
+    bench_datapath::{self, MOST_FLOWS, PATHS},
+};
 
 /// Measures voip-ha beside what people use today, in the lab's network.
 #[derive(Debug, Parser)]
@@ -17,7 +20,9 @@ struct Arguments {
 enum Verb {
     /// Faults of servers and cables, and a soak without any
     Failover(Failover),
-    /// Print the table of data that was measured before, and draw its pictures
+    /// What a packet costs in the XDP program, beside programs that do less
+    Datapath(Datapath),
+    /// Print the table of data that `failover` measured before, and draw its pictures
     Show(Show),
     /// Send one OPTIONS request, and exit with 0 if a final answer but 408 and 503 comes in time
     Options {
@@ -58,6 +63,26 @@ struct Failover {
 }
 
 #[derive(Debug, clap::Args)]
+struct Datapath {
+    /// How often each figure is measured
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Numbers of flows
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values = ["1", "1000", "100000", "1000000"],
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_FLOWS)))]
+    flows: Vec<u32>,
+    /// Paths to measure [default: all]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = PATHS.each_ref().map(|path| path.name))]
+    paths: Vec<String>,
+    /// Write the figures to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a page with a picture to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 struct Show {
     /// What `failover --json` wrote
     data: PathBuf,
@@ -69,6 +94,7 @@ struct Show {
 fn main() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Failover(failover) => bench::run(&settings(failover)),
+        Verb::Datapath(datapath) => bench_datapath::run(&datapath.settings()),
         Verb::Show(Show { data, html }) => bench::show(&data, html.as_deref()),
         Verb::Options { address } => bench::ask(address),
     }
@@ -86,5 +112,14 @@ fn settings(arguments: Failover) -> Settings {
         merge,
         json,
         html,
+    }
+}
+
+impl Datapath {
+    fn settings(self) -> bench_datapath::Settings {
+        let Self { rounds, flows, paths, json, html } = self;
+        let all = || PATHS.iter().map(|path| path.name.to_owned()).collect();
+        let paths = if paths.is_empty() { all() } else { paths };
+        bench_datapath::Settings { rounds: rounds.into(), flows, paths, growth: true, json, html }
     }
 }

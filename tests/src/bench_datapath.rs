@@ -1,0 +1,184 @@
+//! `cargo xtask bench datapath`: what a packet costs in the XDP program, beside programs that do less.
+//!
+//! The program is loaded by the real datapath, in a network namespace that this bench makes, and run by BPF_PROG_TEST_RUN:
+//! nothing is sent, and no packet of the machine is touched.
+
+mod figures;
+mod gateway;
+mod harness;
+mod network;
+mod path;
+mod picture;
+mod rounds;
+mod table;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+pub use self::{
+    figures::{Cost, Data, Growth, Rate, Spread},
+    harness::MOST_FLOWS,
+    path::{PATHS, Path},
+};
+use self::{
+    gateway::{Gateway, PinRoot},
+    harness::{Harness, PASS, REDIRECT},
+    path::{Host, named},
+    rounds::{Series, Subject},
+};
+use crate::bench::machine;
+
+/// The path that the targets are about, and that the baselines do the work of.
+const RTP_IN: &str = "rtp-in-nat";
+const RTP_OUT: &str = "rtp-out-nat";
+const BARE_REDIRECT: &str = "bare_redirect";
+const FEATURE_FREE: &str = "feature_free";
+const FIB_LOOKUP: &str = "fib_lookup";
+
+/// Services and servers of each: the least, some, and as many as there may be. The number of flows is then 1.
+const SIZES: [(u8, u8); 3] = [(1, 2), (4, 4), (16, 4)];
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often each figure is measured.
+    pub rounds: usize,
+    /// Numbers of flows.
+    pub flows: Vec<u32>,
+    /// Names of paths, out of [`PATHS`].
+    pub paths: Vec<String>,
+    /// Whether larger configurations are measured too.
+    pub growth: bool,
+    /// Where the data goes.
+    pub json: Option<PathBuf>,
+    /// Where the page with the picture goes.
+    pub html: Option<PathBuf>,
+}
+
+/// Measures, prints a table and writes the files.
+pub fn run(settings: &Settings) -> Result<()> {
+    let data = measure(settings)?;
+    if let Some(path) = &settings.json {
+        data.write(path)?;
+    }
+    if let Some(path) = &settings.html {
+        let page = picture::page(&data);
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    table::print(&data)
+}
+
+/// Measures in a network namespace that is gone afterwards. Progress goes to standard error.
+pub fn measure(settings: &Settings) -> Result<Data> {
+    crate::require_root()?;
+    ensure!(settings.rounds > 0 && !settings.flows.is_empty(), "nothing is to be measured");
+    let jit = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
+    ensure!(jit.trim() != "0", "the kernel interprets BPF: `sysctl -w net.core.bpf_jit_enable=1`");
+    network::apart(|| in_namespace(settings))
+}
+
+fn in_namespace(settings: &Settings) -> Result<Data> {
+    let root = PinRoot::new()?;
+    let sizes = if settings.growth { &SIZES[..] } else { &SIZES[..1] };
+    let load = |(number, &(services, servers))| Gateway::load(&root, number, services, servers);
+    let mut gateways: Vec<_> = (1..).zip(sizes).map(load).collect::<Result<_>>()?;
+    let first = &gateways[0];
+    let (vip, master) = (first.address(Host::Vip), first.address(Host::Master));
+    let mut harness = Harness::load(vip, master, &first.next_hop())?;
+    does_the_same_work(&mut harness, &mut gateways[0])?;
+    let work = work(settings, &harness, &mut gateways)?;
+    let progress = |round| eprintln!("round {} of {}", round + 1, settings.rounds);
+    let series = rounds::measure(&mut harness, &gateways, &work, settings.rounds, progress)?;
+    let mut data = Data {
+        machine: machine()?,
+        rounds: settings.rounds,
+        ns_per_packet: costs(settings, &series)?,
+        packets_per_s: Vec::new(),
+        growth: if settings.growth { growth(&series)? } else { Vec::new() },
+        verified_insns: BTreeMap::from([("voip_ha".to_owned(), gateways[0].verified_insns()?)]),
+        map_bytes: gateways[0].map_bytes()?,
+    };
+    for name in [BARE_REDIRECT, FEATURE_FREE, FIB_LOOKUP] {
+        data.verified_insns.insert(name.to_owned(), harness.verified_insns(name)?);
+    }
+    Ok(data)
+}
+
+/// The feature-free program is a measure only if it makes the same frame out of the same frame.
+fn does_the_same_work(harness: &mut Harness, gateway: &mut Gateway) -> Result<()> {
+    let stream = named(RTP_IN)?.stream(gateway);
+    let ours = harness.rehearse(&gateway.program()?, &stream)?;
+    let theirs = harness.rehearse(&harness.program(FEATURE_FREE)?, &stream)?;
+    ensure!(ours == theirs, "the feature-free program makes {theirs:x?}, the gateway {ours:x?}");
+    ensure!(ours.frame != stream.frame, "the frame is as it was");
+    Ok(())
+}
+
+/// Baselines with each number of flows, paths with each number of flows, and larger configurations with one flow.
+fn work(settings: &Settings, harness: &Harness, gateways: &mut [Gateway]) -> Result<Vec<(Subject, Vec<u32>)>> {
+    let inwards = named(RTP_IN)?.stream(&gateways[0]);
+    let outwards = named(RTP_OUT)?.stream(&gateways[0]);
+    let mut subjects = vec![
+        Subject::baseline(harness, BARE_REDIRECT, REDIRECT, inwards.clone())?,
+        Subject::baseline(harness, FEATURE_FREE, REDIRECT, inwards)?,
+        Subject::baseline(harness, FIB_LOOKUP, PASS, outwards)?,
+    ];
+    for name in &settings.paths {
+        subjects.push(Subject::path(named(name)?, name.clone(), gateways, 0)?);
+    }
+    let mut work: Vec<_> = subjects.into_iter().map(|subject| (subject, settings.flows.clone())).collect();
+    if settings.growth {
+        for number in 0..gateways.len() {
+            let subject = Subject::path(named(RTP_IN)?, grown(number), gateways, number)?;
+            work.push((subject, vec![1]));
+        }
+    }
+    Ok(work)
+}
+
+/// The name of the configuration of this number among the subjects.
+fn grown(number: usize) -> String {
+    format!("{RTP_IN}, configuration {number}")
+}
+
+fn costs(settings: &Settings, series: &Series) -> Result<Vec<Cost>> {
+    let of = |name: &str, flows| series.get(&(name.to_owned(), flows)).context("a figure is missing");
+    let fewest = settings.flows.iter().copied().min().unwrap_or(1);
+    let mut costs = Vec::new();
+    for path in &settings.paths {
+        for &flows in &settings.flows {
+            let values = of(path, flows)?;
+            let median = |name| anyhow::Ok(Spread::of(of(name, flows)?)?.p50);
+            let ns_spread = Spread::of(values)?;
+            costs.push(Cost {
+                path: path.clone(),
+                flows,
+                ns: ns_spread.p50,
+                bare_redirect_ns: median(BARE_REDIRECT)?,
+                feature_free_ns: median(FEATURE_FREE)?,
+                fib_lookup_ns: median(FIB_LOOKUP)?,
+                ns_spread,
+                to_feature_free: Spread::of_ratios(values, of(FEATURE_FREE, flows)?)?,
+                to_fewest_flows: Spread::of_ratios(values, of(path, fewest)?)?,
+            });
+        }
+    }
+    Ok(costs)
+}
+
+fn growth(series: &Series) -> Result<Vec<Growth>> {
+    let of = |number| series.get(&(grown(number), 1)).context("a figure is missing");
+    let entry = |(number, &(services, servers)): (usize, &(u8, u8))| {
+        let ns_spread = Spread::of(of(number)?)?;
+        Ok(Growth {
+            path: RTP_IN.to_owned(),
+            services: services.into(),
+            servers: u32::from(services) * u32::from(servers),
+            ns: ns_spread.p50,
+            ns_spread,
+            to_smallest: Spread::of_ratios(of(number)?, of(0)?)?,
+        })
+    };
+    SIZES.iter().enumerate().map(entry).collect()
+}
