@@ -37,6 +37,8 @@ pub trait Tables {
     fn steering(&self, service: u32) -> Option<SteeringWord>;
     /// The entry in this slot.
     fn server(&self, slot: Slot) -> Option<&ServerEntry>;
+    /// Index of the device that the frame came in by.
+    fn ingress(&self) -> u32;
     /// What the first fragment of a datagram says about the others, if it was seen.
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment>;
     /// The way to a client.
@@ -112,7 +114,8 @@ pub enum Note {
         /// The flow to be noted, while flows are counted.
         flow: Option<FlowKey>,
     },
-    /// If it goes to the client: the server is alive.
+    /// If it goes to the client: the server is alive. Only what came in by the way to the server says so: a stranger on the
+    /// front can write any sender into a packet.
     Heard {
         /// Under which flip, if packets of this class go to the server.
         flip: Option<FlipId>,

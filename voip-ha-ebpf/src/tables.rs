@@ -58,6 +58,11 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
+    fn ingress(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
         // SAFETY: the entry may be reused for another datagram at any time; it is then read as a mixture of two, and one
         // datagram is lost, as it would be if the first had been forgotten. A helper without arguments.

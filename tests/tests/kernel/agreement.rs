@@ -43,7 +43,7 @@ fn compare(
     frame: &[u8],
     (tally, expected): (&mut Tally, &mut Expected),
 ) -> Result<()> {
-    let (wanted, place, noted) = model.run(frame);
+    let (wanted, place, noted) = model.run(from, frame);
     let found = rig.run(from, frame)?;
     ensure!(found == wanted, "{place:?}: the kernel makes it\n{found:02x?}, the host\n{wanted:02x?}");
     judge(frame, &found, steered)?;

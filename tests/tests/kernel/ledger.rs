@@ -77,7 +77,7 @@ fn packets_to_a_server_are_pending_until_it_is_heard_on_whichever_cpu() -> Resul
 }
 
 #[test]
-fn what_is_not_sent_is_not_pending_and_who_is_fenced_is_not_heard() -> Result<()> {
+fn what_is_not_sent_is_not_pending_and_who_is_fenced_or_elsewhere_is_not_heard() -> Result<()> {
     with_rig(|rig| {
         rig.steer(PBX, Some("astray"), None)?;
         ensure!(send(rig, 4000, RTP)? == Act::Drop, "to a device that is not ours");
@@ -89,6 +89,11 @@ fn what_is_not_sent_is_not_pending_and_who_is_fenced_is_not_heard() -> Result<()
         // The answer to a probe is none that a client had.
         rig.run(BACK, &datagram((CLOUD, SIP), (GATEWAY, 33_000)))?;
         ensure!(pending(rig, CLOUD)? == (0, 1), "{:?}", pending(rig, CLOUD)?);
+        // A stranger can write any sender.
+        rig.run(FRONT, &datagram((CLOUD, RTP), (PHONE, 4000)))?;
+        ensure!(ledger(rig)?.seen(CLOUD.into())?.heard.is_none(), "heard from where it is not");
+        rig.run(BACK, &datagram((CLOUD, RTP), (PHONE, 4000)))?;
+        ensure!(ledger(rig)?.seen(CLOUD.into())?.heard.is_some(), "not heard from where it is");
         Ok(())
     })
 }

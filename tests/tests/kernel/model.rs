@@ -1,6 +1,10 @@
 //! The program as it should be: the packet logic of the library on the host, with the kernel's tables copied into maps.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
 
 use anyhow::Result;
 use voip_ha::datapath::Tables as KernelTables;
@@ -27,6 +31,7 @@ pub(crate) struct Model {
     words: Vec<SteeringWord>,
     servers: Vec<ServerEntry>,
     fragments: Fragments,
+    ingress: Cell<u32>,
 }
 
 /// What is remembered of first fragments. It is not forgotten within a test.
@@ -46,6 +51,9 @@ impl Tables for Model {
     fn server(&self, slot: Slot) -> Option<&ServerEntry> {
         self.servers.get(slot.0 as usize)
     }
+    fn ingress(&self) -> u32 {
+        self.ingress.get()
+    }
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
         self.fragments.0.borrow().get(key).copied()
     }
@@ -63,13 +71,15 @@ impl Model {
             words: (0..MAX_SERVICES).map(|service| tables.word(service)).collect::<Result<_>>()?,
             servers: (0..MAX_SLOTS).map(|slot| tables.slot(Slot(slot))).collect::<Result<_>>()?,
             fragments: fragments.clone(),
+            ingress: Cell::new(0),
         })
     }
 
     /// What the program should make of a frame, where it should count it, and what it should note.
-    pub(crate) fn run(&self, frame: &[u8]) -> (Ran, Place, Option<Noted>) {
+    pub(crate) fn run(&self, from: u32, frame: &[u8]) -> (Ran, Place, Option<Noted>) {
         let mut bytes = frame.to_vec();
         let mut view = Frame::from_slice(&mut bytes);
+        self.ingress.set(from);
         let verdict = steer(&mut view, self);
         self.fragments.0.borrow_mut().extend(verdict.to_remember(&mut view));
         let Verdict { server, class, action, note, .. } = verdict;

@@ -40,7 +40,7 @@ fn a_replica_agrees_with_the_host_about_every_random_frame_and_leaves_the_maps_a
             let (from, frame) = generate::frame(&mut rng);
             let about = || format!("VOIP_HA_SEED={seed}, frame {number} on {from}: {frame:02x?}");
             let seen = replica.observe(from, &frame).with_context(about)?;
-            let (wanted, place, _) = model.run(&frame);
+            let (wanted, place, _) = model.run(from, &frame);
             let found = (seen.server, seen.class.name(), seen.outcome.name());
             ensure!(
                 (&seen.ran, found) == (&wanted, place),

@@ -55,6 +55,7 @@ struct World {
     servers: HashMap<u32, ServerEntry>,
     routes: HashMap<Address, Route>,
     fragments: HashMap<FragmentKey, FirstFragment>,
+    ingress: u32,
 }
 
 impl Tables for World {
@@ -69,6 +70,9 @@ impl Tables for World {
     }
     fn server(&self, slot: Slot) -> Option<&ServerEntry> {
         self.servers.get(&slot.0)
+    }
+    fn ingress(&self) -> u32 {
+        self.ingress
     }
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
         self.fragments.get(key).copied()
@@ -106,6 +110,7 @@ impl World {
                 (NARROW, Route::TooLarge(NARROW_MTU)),
             ]),
             fragments: HashMap::new(),
+            ingress: TO_MASTER.ifindex,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Action, FlipId, Note, Route, RouteQuery, Tables, Verdict};
 use crate::{
-    abi::{Class, FirstFragment, OriginEntry, Outcome},
+    abi::{Class, FirstFragment, OriginEntry, Outcome, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
@@ -27,8 +27,12 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, origin: &OriginEn
         return Verdict::plain(server, class, Action::Drop(Outcome::Fenced));
     }
     let action = send(network, origin, route, Inside::Datagram(datagram.offset));
-    let flip = word.goes_to(class, number).then_some(FlipId::of(origin.service, word, class));
-    Verdict { note: Note::Heard { flip }, ..Verdict::plain(server, class, action) }.leading(network)
+    let mut verdict = Verdict::plain(server, class, action).leading(network);
+    if tables.server(Slot(origin.slot)).is_some_and(|entry| entry.ifindex == tables.ingress()) {
+        let flip = word.goes_to(class, number).then_some(FlipId::of(origin.service, word, class));
+        verdict.note = Note::Heard { flip };
+    }
+    verdict
 }
 
 /// A fragment without ports. Where the first one was not seen, it is taken for one of the service's: what else does a server send

@@ -44,6 +44,15 @@ fn heard(port: u16) -> Note {
 }
 
 #[test]
+fn what_claims_to_be_of_a_server_and_comes_by_another_way_is_no_sign_of_life() {
+    let reply = datagram((MASTER, RTP), (PHONE, PHONE_PORT));
+    for (ingress, note) in [(TO_MASTER.ifindex, heard(RTP)), (TO_PHONE.ifindex, Note::Nothing)] {
+        let verdict = World { ingress, ..World::new() }.verdict(reply.clone());
+        assert_eq!((outcome(verdict.action), verdict.note), (Outcome::ToClient, note), "by {ingress}");
+    }
+}
+
+#[test]
 fn what_is_not_sent_on_says_nothing_of_a_server_but_its_refusal() {
     for (number, (world, frame, .., action)) in cases().into_iter().enumerate() {
         let note = world.verdict(frame).note;
