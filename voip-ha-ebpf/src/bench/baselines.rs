@@ -41,8 +41,9 @@ pub(crate) fn redirect() -> u32 {
 /// Sends a datagram for one address to one server. Passes everything else.
 #[inline(always)]
 pub(crate) fn feature_free(ctx: &XdpContext) -> u32 {
-    // SAFETY: integers, and the only reference into the frame.
-    let Some(headers) = (unsafe { beginning::<Headers>(ctx) }) else { return xdp_action::XDP_PASS };
+    let Some(headers) = beginning::<Headers>(ctx) else { return xdp_action::XDP_PASS };
+    // SAFETY: integers inside the frame, and the only reference to them.
+    let headers = unsafe { &mut *headers };
     let Some(&[vip_high, vip_low, server_high, server_low, next_hop @ .., s0, s1, s2]) = WAY.get(0) else {
         return xdp_action::XDP_ABORTED;
     };
@@ -98,8 +99,9 @@ fn count(bytes: u64) {
 /// Asks for the way to the frame's receiver, as the gateway's program does for a packet to a client.
 #[inline(always)]
 pub(crate) fn fib_lookup(ctx: &XdpContext) -> u32 {
-    // SAFETY: integers, and the only reference into the frame.
-    let Some(headers) = (unsafe { beginning::<Headers>(ctx) }) else { return xdp_action::XDP_ABORTED };
+    let Some(headers) = beginning::<Headers>(ctx) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: integers inside the frame, and the only reference to them.
+    let headers = unsafe { &*headers };
     // SAFETY: plain integers, for which zero is a value. Zeroed as a whole, because the kernel reads it all.
     let mut fib: bpf_fib_lookup = unsafe { zeroed() };
     fib.family = AF_INET;

@@ -26,18 +26,10 @@ pub(crate) struct Headers {
     pub(crate) udp_checksum: u16,
 }
 
-/// The beginning of the frame as a `T`, if the frame is long enough.
-///
-/// # Safety
-///
-/// Any bytes must be a valid `T`, and only one such reference may live.
+/// The beginning of the frame, if the frame is long enough for a `T`. The pointer may be written through; BPF_PROG_TEST_RUN puts
+/// frames at multiples of 8 bytes.
 #[inline(always)]
-pub(crate) unsafe fn beginning<T>(ctx: &XdpContext) -> Option<&mut T> {
+pub(crate) fn beginning<T>(ctx: &XdpContext) -> Option<*mut T> {
     let (start, end) = (ctx.data(), ctx.data_end());
-    if start + size_of::<T>() > end {
-        return None;
-    }
-    // SAFETY: inside the frame, which begins at a multiple of 8 where BPF_PROG_TEST_RUN puts it; for the rest as the caller
-    // promises.
-    Some(unsafe { &mut *(start as *mut T) })
+    (start + size_of::<T>() <= end).then_some(start as *mut T)
 }

@@ -26,8 +26,7 @@ static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Does not return if all is well.
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) {
-    // SAFETY: integers, and the only reference into the frame.
-    let Some(frame) = (unsafe { beginning::<[u64; 6]>(ctx) }) else { return };
+    let Some(frame) = beginning::<[u64; 6]>(ctx) else { return };
     let (Some(headers), Some(plan)) = (HEADERS.get(0), PLAN.get_ptr_mut(0)) else { return };
     // SAFETY: a pointer into the map. User space writes to it while nothing runs.
     let [next, flows, receives] = unsafe { &mut *plan };
@@ -45,7 +44,9 @@ pub(crate) fn run(ctx: &XdpContext) {
     } else {
         at_32 |= address | port << 32;
     }
-    *frame = [a, b, c, at_24, at_32, f].map(u64::to_le);
-    // SAFETY: nothing is left to be dropped here.
-    unsafe { TARGET.tail_call(ctx, 0) };
+    // SAFETY: inside the frame; and nothing is left to be dropped here.
+    unsafe {
+        *frame = [a, b, c, at_24, at_32, f].map(u64::to_le);
+        TARGET.tail_call(ctx, 0);
+    }
 }
