@@ -37,14 +37,18 @@ pub(crate) fn build(profile: Profile, packages: &[&str]) -> Result<()> {
 
 /// The path of a binary that has been built.
 pub(crate) fn binary(profile: Profile, name: &str) -> Result<PathBuf> {
-    // The target directory depends on environment and configuration, and xtask is in it.
-    let own = std::env::current_exe().context("cannot find the path of xtask itself")?;
-    let target = own.ancestors().nth(2).with_context(|| format!("{} is in no target directory", own.display()))?;
-    let path = target.join(if profile == Profile::Release { "release" } else { "debug" }).join(name);
+    let path = target_dir()?.join(if profile == Profile::Release { "release" } else { "debug" }).join(name);
     if !path.is_file() {
         bail!("{} is not there after the build; start xtask as `cargo xtask`", path.display());
     }
     Ok(path)
+}
+
+/// The target directory. It depends on environment and configuration, and xtask is in it.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find the path of xtask itself")?;
+    let target = own.ancestors().nth(2).with_context(|| format!("{} is in no target directory", own.display()))?;
+    Ok(target.to_path_buf())
 }
 
 /// The top of the workspace.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -87,6 +87,12 @@ impl Invocation {
             bail!("`{self}` failed: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Prints the command and starts it, its standard error being a pipe.
+    pub(crate) fn start(&self) -> Result<Child> {
+        self.announce();
+        self.command().stderr(Stdio::piped()).spawn().with_context(|| format!("cannot run `{self}`"))
     }
 
     /// Prints the command and becomes it: signals and the exit code are then the command's own.

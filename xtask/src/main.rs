@@ -1,4 +1,4 @@
-//! Developer tasks of voip-ha: `cargo xtask setup | build | load | demo | bench | test`.
+//! Developer tasks of voip-ha: `cargo xtask setup | build | load | demo | bench | fuzz | test`.
 //!
 //! This program runs before the tool chain for the kernel side exists, so it depends on no other package of the
 //! workspace.
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod fuzz;
 mod load;
 mod setup;
 mod test;
@@ -35,6 +36,8 @@ enum Verb {
     Demo(demo::Args),
     /// Build, then measure failovers beside those of other systems, or what a packet costs
     Bench(bench::Args),
+    /// Let libFuzzer look for packets that break the packet logic
+    Fuzz(fuzz::Args),
     /// Run every check and every test
     Test(test::Args),
 }
@@ -56,6 +59,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Load(args) => load::run(args),
         Verb::Demo(args) => demo::run(args),
         Verb::Bench(args) => bench::run(args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Test(args) => test::run(&args),
     }
 }

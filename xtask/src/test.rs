@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::command::{Invocation, bold};
+use crate::fuzz;
 use crate::setup::{self, BPF_TARGET, Compiler, Core, Name, Need};
 
 /// The package whose integration tests need root.
 const LAB: &str = "voip-ha-tests";
+
+/// For how long each fuzz target is searched for faults.
+const FUZZING: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -46,12 +50,19 @@ fn all(args: &Args, report: &mut Report) -> Result<()> {
     // The lab starts the gateway's binary, which cargo test alone does not build.
     report.step("build", || Invocation::cargo(["build", "--workspace", "--bins"]).run())?;
     if args.skip_root {
-        return without_root(args, report);
+        without_root(args, report)?;
+    } else {
+        if !is_root() {
+            eprintln!("{} this is not root: tests of {LAB} will fail; --skip-root leaves them out", bold("note:"));
+        }
+        report.step("test", || cargo_test(&["--workspace"], args).run())?;
     }
-    if !is_root() {
-        eprintln!("{} this is not root: tests of package {LAB} will fail; --skip-root leaves them out", bold("note:"));
+    if args.cargo_args.is_empty() {
+        report.step("fuzz", || fuzz::search(FUZZING))?;
+    } else {
+        report.note("fuzzing is left out where arguments choose tests".to_owned());
     }
-    report.step("test", || cargo_test(&["--workspace"], args).run())
+    Ok(())
 }
 
 fn without_root(args: &Args, report: &mut Report) -> Result<()> {

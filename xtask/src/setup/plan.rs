@@ -3,24 +3,30 @@
 use super::facts::{Compiler, Core, Facts, LINKED_TOOLCHAIN};
 use crate::command::Invocation;
 
-/// What a task needs; each includes those before it.
+/// What a task needs; each includes those before it, but for [`Need::Fuzz`] and [`Need::Checks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     /// The tool chain of the kernel side.
     Build,
+    /// A compiler for libFuzzer, which is C++. Only the checks include it.
+    Fuzz,
     /// Programs that make and inspect the network namespaces of the lab.
     Lab,
     /// A real registrar, a real load tool, and what loses packets at will.
     Peers,
-    /// Formatter and linter.
+    /// Formatter and linter. Nothing else includes them.
     Checks,
-    /// What the bench measures beside voip-ha. It includes no checks.
+    /// What the bench measures beside voip-ha.
     Bench,
 }
 
 impl Need {
     fn includes(self, other: Self) -> bool {
-        other <= self && (self, other) != (Self::Bench, Self::Checks)
+        match other {
+            Self::Fuzz => matches!(self, Self::Fuzz | Self::Checks),
+            Self::Checks => self == Self::Checks,
+            _ => other <= self,
+        }
     }
 }
 
@@ -30,8 +36,9 @@ pub(super) struct Program {
     need: Need,
 }
 
-/// The programs that the lab starts, and the Debian packages that hold them.
-pub(super) const PROGRAMS: [Program; 9] = [
+/// The programs that lab and fuzzer need, and the Debian packages that hold them.
+pub(super) const PROGRAMS: [Program; 10] = [
+    Program { program: "c++", package: "g++", need: Need::Fuzz },
     Program { program: "ip", package: "iproute2", need: Need::Lab },
     Program { program: "ethtool", package: "ethtool", need: Need::Lab },
     Program { program: "kamailio", package: "kamailio", need: Need::Peers },
@@ -295,6 +302,16 @@ mod tests {
         let facts = Facts { missing: vec!["kamailio", "nginx", NGINX_STREAM], ..complete() };
         assert_eq!(plan(&facts, Need::Bench), [Step::Packages(vec!["kamailio", "nginx-light", "libnginx-mod-stream"])]);
         assert_eq!(plan(&facts, Need::Checks), [Step::Packages(vec!["kamailio"])]);
+    }
+
+    #[test]
+    fn only_fuzzing_and_the_checks_ask_for_a_compiler_of_cpp() {
+        let facts = Facts { missing: vec!["c++", "ethtool"], ..complete() };
+        assert_eq!(plan(&facts, Need::Fuzz), [Step::Packages(vec!["g++"])]);
+        assert_eq!(plan(&facts, Need::Checks), [Step::Packages(vec!["g++", "ethtool"])]);
+        for need in [Need::Lab, Need::Peers, Need::Bench] {
+            assert_eq!(plan(&facts, need), [Step::Packages(vec!["ethtool"])]);
+        }
     }
 
     #[test]

@@ -1,0 +1,81 @@
+//! The packet path: parse, steer against tables, rewrite.
+//!
+//! An input is four bytes that make the tables, and a frame. Everything that the judgement of a frame needs is read
+//! by etherparse or computed by it, so that a mistake of the code under test is not made twice.
+
+mod addresses;
+mod judge;
+mod mutate;
+mod seeds;
+mod wire;
+mod world;
+
+use std::cell::RefCell;
+
+use anyhow::{Context as _, Result, ensure};
+use voip_ha_ebpf::{abi::Outcome, packet::Frame, steer::steer};
+
+use self::{
+    judge::judge,
+    world::{CONTROL, World},
+};
+use crate::room::Room;
+
+pub use self::{mutate::mutate, seeds::seeds};
+
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::new(Room::new().expect("there is memory for a frame"));
+}
+
+/// Runs the packet path over a frame as the XDP program does. An error says what did not hold.
+pub fn check(input: &[u8]) -> Result<()> {
+    run(input).map(drop)
+}
+
+/// Runs the packet path and says what it made of the frame; nothing if the input has none.
+fn run(input: &[u8]) -> Result<Option<Outcome>> {
+    let Some((control, frame)) = input.split_first_chunk::<CONTROL>() else { return Ok(None) };
+    if frame.len() > Room::LARGEST {
+        return Ok(None);
+    }
+    ROOM.with_borrow_mut(|room| in_room(room, &World::of(control), frame))
+        .with_context(|| format!("tables {control:02x?}"))
+        .map(Some)
+}
+
+fn in_room(room: &mut Room, world: &World, frame: &[u8]) -> Result<Outcome> {
+    room.put(frame);
+    let verdict = steer(&mut Frame::from_slice(room.frame()), world);
+    ensure!(room.frame() == frame, "the decision itself changed the frame: {verdict:?}");
+    let done = world.carry_out(room, &verdict);
+    ensure!(room.is_whole(), "written in front of the frame: {verdict:?}");
+    let after = room.frame();
+    judge(world, frame, after, &verdict, &done)
+        .with_context(|| format!("{verdict:?}\nbefore {frame:02x?}\nafter  {after:02x?}"))?;
+    Ok(done.outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_seeds_hold_and_reach_every_outcome() {
+        let reached: BTreeSet<_> = seeds().iter().filter_map(|seed| run(seed).unwrap()).collect();
+        assert_eq!(reached, Outcome::ALL.iter().copied().collect());
+    }
+
+    #[test]
+    fn a_seed_cut_anywhere_or_with_any_byte_changed_holds() {
+        for seed in seeds().iter().step_by(7) {
+            for at in 0..seed.len() {
+                check(&seed[..at]).unwrap();
+                let mut changed = seed.clone();
+                changed[at] ^= 1 << (at % 8);
+                check(&changed).unwrap();
+            }
+        }
+    }
+}
