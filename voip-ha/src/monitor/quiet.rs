@@ -1,9 +1,9 @@
 //! When a pause in a server's traffic is long enough to ask what is wrong.
 //!
 //! A question costs a few probes and nothing else, so the rule is a simple one that finds its own level: a question
-//! that was needless makes the pause that the next one takes longer by a quarter, and what it is longer than the shortest
-//! halves each second. Fifty calls leave pauses of a fraction of a millisecond, and their end is noticed within about the
-//! shortest pause. One call leaves pauses of 20 ms: it is given them after ten needless questions, and asked about three
+//! that was needless makes the pause that the next one takes longer by a quarter, and of what it is longer than the shortest
+//! a quarter is left each second: soon after calls come in the morning their end is noticed as it was the evening before. Fifty calls leave pauses of a fraction of a millisecond, and their end is noticed within about the
+//! shortest pause. One call leaves pauses of 20 ms: it is given them after ten needless questions, and asked about six
 //! times a second from then on.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How many times the shortest pause may become; after that traffic is not worth watching.
 const CEILING: u32 = 16;
 /// What is left of the surplus after each second without a needless question.
-const DECAY_PER_SECOND: f64 = 0.5;
+const DECAY_PER_SECOND: f64 = 0.25;
 /// A server that has not been heard for this long is not one whose traffic has just stopped.
 const STALE: Duration = Duration::from_secs(1);
 
