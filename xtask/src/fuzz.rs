@@ -94,7 +94,8 @@ fn search_one(fuzzers: &Path, target: &str, time: Duration) -> Result<()> {
         .args([&corpus, &seeds])
         .args([prefix])
         .args([format!("-max_total_time={}", time.as_secs()), format!("-max_len={LONGEST}")])
-        .args(["-timeout=10", "-print_final_stats=1"])
+        // An input takes microseconds, but a busy machine may stand still for seconds.
+        .args(["-timeout=100", "-print_final_stats=1"])
         .env("VOIP_HA_FUZZ_SEEDS", &seeds);
     let Some(found) = watch(&fuzzer)? else { return Ok(()) };
     let input = fs::read(&found).with_context(|| found.display().to_string())?;

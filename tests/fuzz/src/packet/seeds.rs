@@ -108,7 +108,17 @@ fn errors() -> Vec<Vec<u8>> {
     let of_gateway = datagram(ip_header(GATEWAY, MASTER), (33_000, 5060), OPTIONS);
     let to_phone = datagram(ip_header(VIP, PHONE), (12_346, 4000), VOICE);
     let optional = datagram(with_options(ip_header(PHONE, MASTER)), (5062, 5060), OPTIONS);
-    let mut errors = vec![error(MASTER, GATEWAY, (3, 3), &of_gateway), error(MASTER, PHONE, (3, 3), &to_other_port)];
+    // Larger than a narrow device takes, and must not be fragmented.
+    let long = |from, to, about: &[u8]| {
+        message(with_flags(ip_header(from, to), DONT_FRAGMENT), (3, 3), &about[Ethernet2Header::LEN..])
+    };
+    let long_to_master = datagram(ip_header(PHONE, MASTER), (4000, 12_346), VOICE);
+    let mut errors = vec![
+        long(PHONE, VIP, &to_phone),
+        long(MASTER, PHONE, &long_to_master),
+        error(MASTER, GATEWAY, (3, 3), &of_gateway),
+        error(MASTER, PHONE, (3, 3), &to_other_port),
+    ];
     for kind in [(3, 3), (3, 4), (11, 0), (0, 0)] {
         errors.extend([
             error(MASTER, PHONE, kind, &to_master),
@@ -173,11 +183,16 @@ fn datagram(header: Ipv4Header, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
 }
 
 /// An ICMP message of this type and code, with the packet of a frame in it up to its ports.
-fn error(from: Address, to: Address, (type_u8, code_u8): (u8, u8), about: &[u8]) -> Vec<u8> {
-    let kind = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8: [0, 0, 1, 200] };
-    let mut frame = Vec::new();
+fn error(from: Address, to: Address, kind: (u8, u8), about: &[u8]) -> Vec<u8> {
     let packet = about.get(Ethernet2Header::LEN..).unwrap_or(about);
     let quoted = &packet[..packet.len().min(usize::from(packet[0] & 15) * 4 + 8)];
-    ethernet().ipv4(from, to, 64).icmpv4(kind).write(&mut frame, quoted).expect("memory takes every frame");
+    message(ip_header(from, to), kind, quoted)
+}
+
+fn message(header: Ipv4Header, (type_u8, code_u8): (u8, u8), quoted: &[u8]) -> Vec<u8> {
+    let kind = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8: [0, 0, 1, 200] };
+    let mut frame = Vec::new();
+    let step = ethernet().ip(IpHeaders::Ipv4(header, Default::default())).icmpv4(kind);
+    step.write(&mut frame, quoted).expect("memory takes every frame");
     frame
 }
