@@ -72,9 +72,13 @@ impl Gateway {
         Ok(Self { datapath, config, pins, devices })
     }
 
-    /// The address of one of the hosts that packets go between. Of several services it is the last one.
-    pub(super) fn address(&self, host: Host) -> Address {
-        let service = (self.config.services.len() - 1) as u8;
+    /// How many services it has.
+    pub(super) fn services(&self) -> u8 {
+        self.config.services.len() as u8
+    }
+
+    /// The address of one of the hosts that packets of a service go between.
+    pub(super) fn address(&self, host: Host, service: u8) -> Address {
         match host {
             Host::Phone => PHONES,
             Host::Vip => vip(&self.devices, service),
@@ -84,9 +88,9 @@ impl Gateway {
         }
     }
 
-    /// Where frames to the active server of the last service go.
+    /// Where frames to the active server of the first service go.
     pub(super) fn next_hop(&self) -> NextHop {
-        next_hop(&self.devices, self.address(Host::Master))
+        next_hop(&self.devices, self.address(Host::Master, 0))
     }
 
     /// The program, to be called.

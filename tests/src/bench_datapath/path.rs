@@ -103,10 +103,10 @@ pub(super) fn named(name: &str) -> Result<&'static Path> {
 }
 
 impl Path {
-    /// The frames of this path, as they arrive at a gateway.
-    pub(super) fn stream(&self, gateway: &Gateway) -> Stream {
+    /// The frames of this path, as they arrive at a gateway for one of its services.
+    pub(super) fn stream(&self, gateway: &Gateway, service: u8) -> Stream {
         let mut frame = Vec::new();
-        let (from, to) = (gateway.address(self.from.0), gateway.address(self.to.0));
+        let (from, to) = (gateway.address(self.from.0, service), gateway.address(self.to.0, service));
         PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
             .ipv4(from, to, 64)
             .udp(self.from.1, self.to.1)

@@ -1,6 +1,6 @@
 //! Everything is measured once in each round, so that what disturbs the machine for a while disturbs all of it alike.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::ProgramFd;
@@ -18,7 +18,8 @@ const PACKETS: u32 = 300_000;
 pub(super) struct Subject {
     pub(super) name: String,
     pub(super) program: ProgramFd,
-    pub(super) stream: Stream,
+    /// Taken in turns, one in each round.
+    pub(super) streams: Vec<Stream>,
     pub(super) act: u32,
     pub(super) counted: Counted,
 }
@@ -36,34 +37,34 @@ pub(super) enum Counted {
 /// Costs in ns by subject and number of flows, one for each round.
 pub(super) type Series = HashMap<(String, u32), Vec<f64>>;
 
-/// Measures every subject with every number of flows, in each round.
+/// Measures every subject with every number of flows, in each of these rounds, and adds the costs to the series.
 pub(super) fn measure(
     harness: &mut Harness,
     gateways: &[Gateway],
     work: &[(Subject, Vec<u32>)],
-    rounds: usize,
-    mut progress: impl FnMut(usize),
-) -> Result<Series> {
-    let mut series = Series::new();
+    rounds: Range<usize>,
+    series: &mut Series,
+) -> Result<()> {
     let mut order: Vec<_> =
         work.iter().flat_map(|(subject, flows)| flows.iter().map(move |&flows| (subject, flows))).collect();
-    for round in 0..rounds {
-        progress(round);
+    for round in rounds {
+        eprintln!("round {}", round + 1);
         for (subject, flows) in &order {
-            let cost =
-                one(harness, gateways, subject, *flows).with_context(|| format!("{}, {flows} flows", subject.name))?;
+            let cost = one(harness, gateways, subject, round, *flows)
+                .with_context(|| format!("{}, {flows} flows", subject.name))?;
             series.entry((subject.name.clone(), *flows)).or_default().push(cost);
         }
         // What comes before or after another is then no difference between them.
         order.reverse();
     }
-    Ok(series)
+    Ok(())
 }
 
-fn one(harness: &mut Harness, gateways: &[Gateway], subject: &Subject, flows: u32) -> Result<f64> {
+fn one(harness: &mut Harness, gateways: &[Gateway], subject: &Subject, round: usize, flows: u32) -> Result<f64> {
+    let stream = &subject.streams[round % subject.streams.len()];
     let packets = flows.max(PACKETS);
     let before = counted(harness, gateways, &subject.counted)?;
-    let cost = harness.cost(&subject.program, subject.act, &subject.stream, (flows, packets))?;
+    let cost = harness.cost(&subject.program, subject.act, stream, (flows, packets))?;
     if let (Some(before), Some(after)) = (before, counted(harness, gateways, &subject.counted)?) {
         let took = after - before;
         ensure!(took == u64::from(packets), "{took} of {packets} packets took the way that was to be measured");
@@ -83,13 +84,15 @@ impl Subject {
     /// A program of the bench, given the frames of a path.
     pub(super) fn baseline(harness: &Harness, name: &str, act: u32, stream: Stream) -> Result<Self> {
         let counted = if name == "feature_free" { Counted::ByBaseline } else { Counted::Not };
-        Ok(Self { name: name.to_owned(), program: harness.program(name)?, stream, act, counted })
+        Ok(Self { name: name.to_owned(), program: harness.program(name)?, streams: vec![stream], act, counted })
     }
 
-    /// The program of the gateway with this number, given the frames of a path.
+    /// The program of the gateway with this number, given the frames of a path for each of its services: some share a bucket
+    /// of a hash map, and some do not.
     pub(super) fn path(path: &Path, name: String, gateways: &mut [Gateway], number: usize) -> Result<Self> {
         let gateway = &mut gateways[number];
         let counted = Counted::ByGateway(number, path.outcome.name());
-        Ok(Self { name, program: gateway.program()?, stream: path.stream(gateway), act: path.act, counted })
+        let streams = (0..gateway.services()).map(|service| path.stream(gateway, service)).collect();
+        Ok(Self { name, program: gateway.program()?, streams, act: path.act, counted })
     }
 }

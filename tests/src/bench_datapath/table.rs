@@ -68,11 +68,14 @@ fn costs(data: &Data) -> Vec<String> {
 }
 
 fn row(cost: &Cost) -> String {
-    let Spread { min, p25, p75, max, .. } = cost.ns_spread;
     let (bare, free) = (cost.ns / cost.bare_redirect_ns, cost.to_feature_free);
-    let spread = format!("{min:>6.1} {p25:>6.1} {p75:>6.1} {max:>6.1}");
+    let spread = range(&cost.ns_spread);
     let ratio = format!("{:.2} ({:.2}–{:.2})", free.p50, free.p25, free.p75);
     format!("{:<18} {:>8} {:>9.1}   {spread} {bare:>15.2} {ratio:>25}", cost.path, cost.flows, cost.ns)
+}
+
+fn range(Spread { min, p25, p75, max, .. }: &Spread) -> String {
+    format!("{min:>6.1} {p25:>6.1} {p75:>6.1} {max:>6.1}")
 }
 
 fn growth(data: &Data) -> Vec<String> {
@@ -80,15 +83,16 @@ fn growth(data: &Data) -> Vec<String> {
         return Vec::new();
     }
     let heading = format!(
-        "{HEADING}{:<18} {:>9} {:>9} {:>9} {:>24}{HEADING:#}",
-        "PATH", "SERVICES", "SERVERS", "ns/PACKET", "× SMALLEST (p25–p75)"
+        "{HEADING}{:<18} {:>8} {:>9}   {:>6} {:>6} {:>6} {:>6} {:>15} {:>25}{HEADING:#}",
+        "PATH", "SERVICES", "ns/PACKET", "min", "p25", "p75", "max", "SERVERS", "× SMALLEST (p25–p75)"
     );
     let mut lines = vec![String::new(), heading];
     for entry in &data.growth {
         let to = entry.to_smallest;
         let ratio = format!("{:.2} ({:.2}–{:.2})", to.p50, to.p25, to.p75);
         let (services, servers, ns) = (entry.services, entry.servers, entry.ns);
-        lines.push(format!("{:<18} {services:>9} {servers:>9} {ns:>9.1} {ratio:>24}", entry.path));
+        let spread = range(&entry.ns_spread);
+        lines.push(format!("{:<18} {services:>8} {ns:>9.1}   {spread} {servers:>15} {ratio:>25}", entry.path));
     }
     lines
 }
