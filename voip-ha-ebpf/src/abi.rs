@@ -206,8 +206,8 @@ named_enum! {
         NotService = "not-service",
         /// Passed: IPv4, but not UDP, to a VIP or from a server.
         NotUdp = "not-udp",
-        /// Dropped: a fragment but the first, to a VIP whose signalling and media go to different servers, and the first one was
-        /// not seen. Only that has the port which tells where the others go.
+        /// Dropped: a fragment but the first, to a VIP whose signalling and media do not go to one server, and the first one was
+        /// not seen (or its server has left). Only that has the port which tells where the others go.
         Fragment = "fragment",
         /// Passed: UDP to a VIP or from a server, but no port of the service.
         NotServicePort = "not-service-port",
@@ -230,8 +230,8 @@ named_enum! {
         /// Passed: from a server to another server's own address. What servers tell each other is not for clients, so it is
         /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
-        /// Dropped: larger than the MTU of the device towards the server, must not be fragmented, and has IP options, for which
-        /// no answer is made.
+        /// Dropped: larger than the MTU on its way, must not be fragmented, and no answer may or can be made: it is ICMP, a
+        /// fragment but the first, not from a single host, or has IP options.
         TooLarge = "too-large",
         /// Passed: an ICMP error about a datagram to this server that is no client's: to the gateway itself, or not about a port of
         /// the service.

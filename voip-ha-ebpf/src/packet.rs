@@ -269,10 +269,14 @@ impl Network {
         self.fragment[0] & DONT_FRAGMENT != 0
     }
 
-    /// Whether the header has options.
+    /// Whether its sender may be told by ICMP what became of it: not about ICMP, not about a fragment but the first, and only
+    /// to a single host (RFC 1122, section 3.2.2). What has IP options is left out, because the answer has a fixed length.
     #[inline(always)]
-    pub fn has_options(&self) -> bool {
-        usize::from(self.header_length) != size_of::<Ipv4>()
+    pub fn may_be_told(&self) -> bool {
+        let [first, ..] = self.source;
+        let is_host = first != 0 && first != 127 && first < 224 && self.source != self.destination;
+        let has_options = usize::from(self.header_length) != size_of::<Ipv4>();
+        is_host && !has_options && !self.is_icmp() && self.piece() != Piece::Later
     }
 
     /// What the fragments of one UDP datagram have in common.

@@ -187,12 +187,13 @@ impl Verdict {
             return None;
         }
         let key = packet::fragment_key(frame)?;
+        let of_server = |server, by_stack| FirstFragment::OfServer { server, class: self.class, by_stack };
         let first = match self.action {
             Action::Pass(_) => FirstFragment::Passed,
-            Action::ToServer(rewrite, _) | Action::ToServerByStack(rewrite) => {
-                FirstFragment::OfServer(rewrite.destination, self.class)
-            }
-            Action::ToClient(..) | Action::ToClientByStack(_) => FirstFragment::OfServer(key.source, self.class),
+            Action::ToServer(rewrite, _) => of_server(rewrite.destination, false),
+            Action::ToServerByStack(rewrite) => of_server(rewrite.destination, true),
+            Action::ToClient(..) => of_server(key.source, false),
+            Action::ToClientByStack(_) => of_server(key.source, true),
             Action::TellTooBig(_) | Action::Drop(_) => return None,
         };
         Some((key, first))

@@ -100,7 +100,7 @@ pub(crate) fn judge(before: &[u8], ran: &Ran, steered: &[Steered; 2]) -> Result<
     ensure!(down == u8::from(ran.act == Act::Redirect), "time to live from {} to {}", old.ttl(), new.ttl());
     ensure!(new.ttl() > 0 || ran.act == Act::Pass, "redirected with no time to live");
     match steered.iter().find(|service| service.vip == old.destination()) {
-        Some(service) => to_target(after, old.source(), &new, &kind, service),
+        Some(service) => to_target(after, (ran.act, old.source()), &new, &kind, service),
         None => to_client(after, &old, &new, &kind, steered),
     }
 }
@@ -127,7 +127,13 @@ fn checksums(before: &[u8], after: &[u8], kind: &Kind) -> Result<()> {
     Ok(())
 }
 
-fn to_target(after: &[u8], from: Address, new: &Ipv4HeaderSlice<'_>, kind: &Kind, service: &Steered) -> Result<()> {
+fn to_target(
+    after: &[u8],
+    (act, from): (Act, Address),
+    new: &Ipv4HeaderSlice<'_>,
+    kind: &Kind,
+    service: &Steered,
+) -> Result<()> {
     let target = new.destination();
     let name = service.name_of(target).with_context(|| format!("to {target:?}, which is no server of the service"))?;
     let is_target = |port| service.target(port) == Some(name);
@@ -144,7 +150,8 @@ fn to_target(after: &[u8], from: Address, new: &Ipv4HeaderSlice<'_>, kind: &Kind
         }
     }
     let hop = next_hop(name).context("to a server without a next hop")?;
-    if u32::from(new.total_len()) <= MTU {
+    if act == Act::Redirect {
+        ensure!(u32::from(new.total_len()) <= MTU, "larger than the way to {name} takes");
         ensure!(hop.ifindex == BACK, "to a device that is not ours");
         ensure!(after[..12] == [hop.destination, hop.source].concat(), "to {name} by the wrong next hop");
     }
@@ -165,7 +172,9 @@ fn to_client(
     if let Kind::Error { icmp, .. } = *kind {
         let quoted: Address = after[icmp + 24..icmp + 28].try_into()?;
         ensure!(steered.iter().any(|service| service.vip == quoted), "about a packet to no VIP");
-        let reporter = by_address(old.source()).map_or(old.source(), |(service, _)| service.vip);
+        let server = by_address(old.source());
+        ensure!(server.is_none_or(|(service, name)| service.may_send(name)), "an error got through the fence");
+        let reporter = server.map_or(old.source(), |(service, _)| service.vip);
         ensure!(new.source() == reporter, "from {:?}", new.source());
         return Ok(());
     }

@@ -11,9 +11,9 @@ use super::{
 };
 
 /// Instructions that the verifier walks through, and with that a measure of how many paths the program has. Linux 6.18
-/// counts 21,904, three quarters of them for what is not a plain datagram: fragments, ICMP errors and packets that are too
+/// counts 27,312, four fifths of them for what is not a plain datagram: fragments, ICMP errors and packets that are too
 /// large. Half as much again is room for another compiler; more than that wants to be understood.
-const MOST_VERIFIED_INSTRUCTIONS: u32 = 30_000;
+const MOST_VERIFIED_INSTRUCTIONS: u32 = 40_000;
 
 fn verified_instructions(log: KernelLog) -> Result<u32> {
     let mut rig = Rig::load(SERVICES, log)?;

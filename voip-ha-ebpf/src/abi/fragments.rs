@@ -23,15 +23,18 @@ pub struct FragmentEntry {
     pub at: u64,
     /// The server that it went to or came from; all zeros if it was passed, because its port is none of the service.
     pub server: Address,
-    /// The [`Class`] as a number.
+    /// The [`Class`] as a number; [`BY_STACK`] above that.
     pub class: u32,
 }
+
+/// Set if the kernel's stack sent the first fragment.
+const BY_STACK: u32 = 1 << 8;
 
 /// How long the others are waited for: as long as Linux, the likely receiver, waits for them (`net.ipv4.ipfrag_time`).
 pub const FRAGMENTS_WAIT_NS: u64 = 30_000_000_000;
 
-/// Most datagrams whose first fragments are remembered. Beyond that the least recently seen one is forgotten.
-pub const MAX_FRAGMENTS: u32 = 4096;
+/// Most datagrams whose first fragments are remembered. Beyond about that many, those that were not seen for long are forgotten.
+pub const MAX_FRAGMENTS: u32 = 16_384;
 
 /// What the first fragment of a datagram says about the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,18 +42,27 @@ pub enum FirstFragment {
     /// They pass, as it did.
     Passed,
     /// It went to this server, or came from it.
-    OfServer(Address, Class),
+    OfServer {
+        /// Whose it is.
+        server: Address,
+        /// What it carries.
+        class: Class,
+        /// The kernel's stack sent it. It may hold fragments back until it has all of them (connection tracking does), so the
+        /// others have to take the same way.
+        by_stack: bool,
+    },
 }
 
 impl FirstFragment {
     /// As it is stored.
     #[inline(always)]
     pub fn entry(self, at: u64) -> FragmentEntry {
-        let (server, class) = match self {
-            Self::Passed => (Address::default(), Class::Other),
-            Self::OfServer(server, class) => (server, class),
-        };
-        FragmentEntry { at, server, class: class as u32 }
+        match self {
+            Self::Passed => FragmentEntry { at, server: Address::default(), class: 0 },
+            Self::OfServer { server, class, by_stack } => {
+                FragmentEntry { at, server, class: class as u32 | if by_stack { BY_STACK } else { 0 } }
+            }
+        }
     }
 }
 
@@ -61,11 +73,14 @@ impl FragmentEntry {
         if now.wrapping_sub(self.at) > FRAGMENTS_WAIT_NS {
             return None;
         }
-        Some(match self.class {
-            _ if self.server == Address::default() => FirstFragment::Passed,
-            class if class == Class::Sip as u32 => FirstFragment::OfServer(self.server, Class::Sip),
-            class if class == Class::Rtp as u32 => FirstFragment::OfServer(self.server, Class::Rtp),
-            _ => FirstFragment::OfServer(self.server, Class::Other),
-        })
+        if self.server == Address::default() {
+            return Some(FirstFragment::Passed);
+        }
+        let class = match self.class & !BY_STACK {
+            class if class == Class::Sip as u32 => Class::Sip,
+            class if class == Class::Rtp as u32 => Class::Rtp,
+            _ => Class::Other,
+        };
+        Some(FirstFragment::OfServer { server: self.server, class, by_stack: self.class & BY_STACK != 0 })
     }
 }

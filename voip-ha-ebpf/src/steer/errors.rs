@@ -1,7 +1,12 @@
-//! ICMP. All of it passes, but for errors about packets that the gateway rewrote: they quote addresses that their receiver does not
-//! know. They are rewritten the other way, outside and in the quotation, and go to who sent the packet.
+//! ICMP. All of it passes untouched, but for errors about packets that the gateway rewrote: they quote addresses that their
+//! receiver does not know. They are rewritten the other way, outside and in the quotation, and go to who sent the packet, as any
+//! packet to him would: with the same fence, next hops and counts.
 
-use super::{Action, Note, Route, RouteQuery, Tables, Verdict, towards_client::by_route, towards_server::send};
+use super::{
+    Action, Note, Route, Tables, Verdict,
+    towards_client::{by_route, route},
+    towards_server::send,
+};
 use crate::{
     abi::{Address, Class, OriginEntry, Outcome, ServiceEntry},
     packet::{self, Frame, ICMP_TOO_BIG, IcmpError, Network, Piece},
@@ -41,22 +46,21 @@ fn about_packet_to_server(network: &Network, error: &IcmpError, origin: &OriginE
     let verdict = |action| Verdict { note, ..Verdict::plain(Some(origin.server()), Class::Other, action) };
     let untouched = verdict(Action::Pass(Outcome::ServerUnreachable));
     let is_service = origin.ports.class(error.destination_port) != Class::Other;
-    if !is_service || network.destination != error.source || network.piece() != Piece::Whole {
+    // What servers tell each other is not rewritten, so neither are errors about it.
+    let is_clients = network.destination == error.source && tables.origin(&error.source).is_none();
+    if !is_service || !is_clients || network.piece() != Piece::Whole {
         return untouched;
     }
+    let reporter = tables.origin(&network.source);
     // Clients know no server by its own address.
-    let source = tables.origin(&network.source).map_or(network.source, |reporter| reporter.vip);
-    let route = tables.route(&RouteQuery {
-        source,
-        destination: network.destination,
-        source_port: 0,
-        destination_port: 0,
-        total_length: network.total_length,
-    });
+    let source = reporter.map_or(network.source, |reporter| reporter.vip);
+    let route = route(network, source, (0, 0), tables);
     if route == Route::NotForwarded {
         return untouched;
     }
-    if !tables.steering(origin.service).unwrap_or_default().may_send(origin.server()) {
+    // No server speaks for another one.
+    let is_foreign = reporter.is_some_and(|reporter| reporter.server() != origin.server());
+    if is_foreign || !tables.steering(origin.service).unwrap_or_default().may_send(origin.server()) {
         return verdict(Action::Drop(Outcome::Fenced));
     }
     let inside = quotation(error, error.source, origin.vip);

@@ -2,7 +2,7 @@
 
 use super::{Action, FlipId, Note, Route, RouteQuery, Tables, Verdict};
 use crate::{
-    abi::{Class, FirstFragment, OriginEntry, Outcome, Slot},
+    abi::{Address, Class, FirstFragment, OriginEntry, Outcome, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
@@ -17,7 +17,7 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, origin: &OriginEn
         return Verdict::plain(server, class, Action::Pass(Outcome::NotServicePort)).leading(network);
     }
     let ports = (datagram.source_port, datagram.destination_port);
-    let route = route(network, origin, ports, tables);
+    let route = route(network, origin.vip, ports, tables);
     // Before the fence: the answer to a probe comes from a service port too, and a fenced server must be probed.
     if route == Route::NotForwarded {
         return Verdict::plain(server, class, Action::Pass(Outcome::NotForwarded));
@@ -41,28 +41,30 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, origin: &OriginEn
 pub(super) fn later_fragment(network: &Network, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
     let number = origin.server();
     let first = tables.first_fragment(&network.fragment_key());
-    let class = match first {
-        Some(FirstFragment::OfServer(_, class)) => class,
-        _ => Class::Other,
+    let (class, by_stack) = match first {
+        Some(FirstFragment::OfServer { class, by_stack, .. }) => (class, by_stack),
+        _ => (Class::Other, false),
     };
     let plain = |action| Verdict::plain(Some(number), class, action);
     if first == Some(FirstFragment::Passed) {
         return plain(Action::Pass(Outcome::NotServicePort));
     }
-    let route = route(network, origin, (0, 0), tables);
+    let route = route(network, origin.vip, (0, 0), tables);
     if route == Route::NotForwarded {
         return plain(Action::Pass(Outcome::NotForwarded));
     }
     if !tables.steering(origin.service).unwrap_or_default().may_send(number) {
         return plain(Action::Drop(Outcome::Fenced));
     }
+    let route = if by_stack && matches!(route, Route::Hop(_)) { Route::Stack } else { route };
     plain(send(network, origin, route, Inside::NoPorts))
 }
 
+/// The way to the client of a packet that will come from `source`.
 #[inline(always)]
-fn route(network: &Network, origin: &OriginEntry, ports: (u16, u16), tables: &impl Tables) -> Route {
+pub(super) fn route(network: &Network, source: Address, ports: (u16, u16), tables: &impl Tables) -> Route {
     tables.route(&RouteQuery {
-        source: origin.vip,
+        source,
         destination: network.destination,
         source_port: ports.0,
         destination_port: ports.1,
@@ -84,8 +86,8 @@ pub(super) fn by_route(network: &Network, route: Route, rewrite: Rewrite) -> Act
         Route::Hop(_) if network.ttl <= 1 => Action::Drop(Outcome::TtlExpired),
         Route::Hop(hop) => Action::ToClient(rewrite, hop),
         Route::Stack => Action::ToClientByStack(rewrite),
-        // Not by ICMP about ICMP (RFC 1122, section 3.2.2).
-        Route::TooLarge(mtu) if network.dont_fragment() && !network.has_options() && !network.is_icmp() => {
+        // Linux before 5.12 says that a route is too small, and not how small.
+        Route::TooLarge(mtu) if mtu < network.total_length && network.dont_fragment() && network.may_be_told() => {
             Action::TellTooBig(mtu)
         }
         Route::TooLarge(_) => Action::ToClientByStack(rewrite),

@@ -42,19 +42,23 @@ pub(super) fn datagram(
 pub(super) fn later_fragment(network: &Network, service: &ServiceEntry, tables: &impl Tables) -> Verdict {
     let word = tables.steering(service.service).unwrap_or_default();
     let drop = |outcome| Verdict::plain(None, Class::Other, Action::Drop(outcome));
-    let (slot, class) = match tables.first_fragment(&network.fragment_key()) {
+    let (slot, class, by_stack) = match tables.first_fragment(&network.fragment_key()) {
         Some(FirstFragment::Passed) => return Verdict::pass(Outcome::NotServicePort),
-        Some(FirstFragment::OfServer(server, class)) => match tables.origin(&server) {
-            Some(origin) => (Slot(origin.slot), class),
+        Some(FirstFragment::OfServer { server, class, by_stack }) => match tables.origin(&server) {
+            Some(origin) => (Slot(origin.slot), class, by_stack),
             None => return drop(Outcome::Fragment),
         },
         None => match (word.target(Class::Sip), word.target(Class::Rtp)) {
             (None, None) => return drop(Outcome::NoActiveServer),
-            (Some(one), Some(other)) if one == other => (one, Class::Other),
+            (Some(one), Some(other)) if one == other => (one, Class::Other, false),
             _ => return drop(Outcome::Fragment),
         },
     };
-    Verdict::plain(Some(slot.server()), class, send(network, slot, tables, |_| Inside::NoPorts))
+    let action = match send(network, slot, tables, |_| Inside::NoPorts) {
+        Action::ToServer(rewrite, _) if by_stack => Action::ToServerByStack(rewrite),
+        action => action,
+    };
+    Verdict::plain(Some(slot.server()), class, action)
 }
 
 /// What to do with a packet to a VIP that is for the server in this slot. `inside` makes of that server's address what is to be
@@ -81,7 +85,7 @@ pub(super) fn send(
         if !network.dont_fragment() {
             return Action::ToServerByStack(rewrite);
         }
-        if network.has_options() || network.is_icmp() {
+        if !network.may_be_told() {
             return Action::Drop(Outcome::TooLarge);
         }
         return Action::TellTooBig(entry.mtu as u16);

@@ -70,11 +70,13 @@ impl Replica {
     ///
     /// No gateway is loaded, its maps have another layout, or the kernel refuses something.
     pub fn of(live: &Pins) -> Result<Self> {
-        let contents = Contents::of(&Tables::open(live)?)?;
+        let live_tables = Tables::open(live)?;
+        let contents = Contents::of(&live_tables)?;
         let pins = PrivatePins::new().context("cannot make a BPF file system for the copies: this needs root")?;
         let object = object::load(pins.pins(), KernelLog::Off)?;
         let mut tables = Tables::open(pins.pins())?;
         contents.write(&mut tables)?;
+        tables.copy_fragments(&live_tables);
         let is_live_program = runs_over(live, object::loaded_program(&object)?.info()?.tag())?;
         let servers = contents.numbers();
         Ok(Self { object, tables, devices: contents.devices, servers, is_live_program, _pins: pins })

@@ -40,7 +40,6 @@ pub(super) const SIGNALS: &str = "SIGNALS";
 const PENDING: &str = "PENDING";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
-/// Of the packet path alone.
 const FRAGMENTS: &str = "FRAGMENTS";
 const COUNTERS: &str = "COUNTERS";
 const DEVICES: &str = "DEVICES";
@@ -141,6 +140,8 @@ pub struct Tables {
     pub flips: Array<MapData, FlipEntry>,
     /// RTP flows seen while flows are counted.
     pub flows: HashMap<MapData, FlowKey, FlowValue>,
+    /// Datagram → what became of its first fragment.
+    pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     /// What became of the packets.
     pub counters: PerCpuArray<MapData, Counter>,
     /// The devices that packets may leave by.
@@ -165,9 +166,17 @@ impl Tables {
             pending: open(pins, PENDING)?.try_into()?,
             flips: open(pins, FLIPS)?.try_into()?,
             flows: open(pins, FLOWS)?.try_into()?,
+            fragments: open(pins, FRAGMENTS)?.try_into()?,
             counters: open(pins, COUNTERS)?.try_into()?,
             devices: open(pins, DEVICES)?.try_into()?,
         })
+    }
+
+    /// Copies what is remembered of first fragments. It changes all the time; what cannot be read or written is left out.
+    pub(super) fn copy_fragments(&mut self, live: &Self) {
+        for (key, entry) in live.fragments.iter().take(MAX_FRAGMENTS as usize).flatten() {
+            let _ = self.fragments.insert(key, entry, 0);
+        }
     }
 
     /// What every server is, by its address, in the order of the numbers.

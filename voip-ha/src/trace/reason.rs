@@ -28,8 +28,8 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
         }
         Outcome::ToServer => format!("{class} to {service} goes to {server}, which is active"),
         Outcome::ToServerByStack => format!(
-            "{class} to {service} goes to {server}, which is active; the kernel's stack sends it, because it is larger than \
-             the MTU{} and has to be fragmented",
+            "{class} to {service} goes to {server}; the kernel's stack sends it, because it, or what it is a fragment of, is \
+             larger than the MTU{} and has to be fragmented",
             facts.mtu_text()
         ),
         Outcome::ToClient => {
@@ -51,7 +51,9 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
         }
         Outcome::TooLarge => {
             let (length, mtu) = (facts.length, facts.mtu_text());
-            format!("a packet in a frame of {length} bytes is larger than the MTU{mtu}, must not be fragmented, and has options")
+            format!(
+                "a packet in a frame of {length} bytes is larger than the MTU{mtu}, must not be fragmented, and cannot be answered"
+            )
         }
         Outcome::ToldTooBig => format!(
             "a packet in a frame of {} bytes is larger than an MTU on its way and must not be fragmented: its sender is told \
@@ -65,8 +67,8 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
             format!("from {server} to the gateway itself, or without a route to {}", facts.to_address())
         }
         Outcome::Fragment => format!(
-            "a fragment without ports, and the first one of its datagram was not seen: SIP and RTP to {service} go to different \
-             servers"
+            "a fragment without ports, and the first one of its datagram was not seen: SIP and RTP to {service} do not go to one \
+             server"
         ),
         Outcome::Malformed => "the lengths of frame, packet and datagram contradict each other".to_owned(),
         passed => passed_because(passed, facts),

@@ -172,7 +172,8 @@ fn a_packet_comes_in_from_where_its_sender_is() {
     let named = ["front", "back", "eth1"].map(|name| two.named(name).map(|interface| interface.index));
     assert_eq!(named, [Ok(11), Ok(12), Ok(12)]);
     assert_eq!(two.named("eth7").unwrap_err(), "--in eth7: these have the program: eth0, eth1");
-    let lost = Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &[(MASTER, None), (BACKUP, Some(12))]);
+    let lost =
+        Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &[(MASTER, None), (BACKUP, Some(12))]);
     assert_eq!([guess(&lost, Some(MASTER)), guess(&lost, Some(VIP))], [Ok(12), Ok(11)], "no way to the first");
     let one = Interfaces::new(vec![interface("eth0", 9)], &ways);
     assert_eq!([guess(&one, None), guess(&one, Some(MASTER))], [Ok(9), Ok(9)], "one-arm");

@@ -51,6 +51,8 @@ fn answer(world: &World, before: &[u8], after: &[u8]) -> Result<()> {
     ensure!(mtu >= 68 && mtu < old.ip.total_len(), "of {} bytes only {mtu} would get through", old.ip.total_len());
     ensure!(icmp[8..] == before[14..42], "quotes something else");
     ensure!(old.ip.dont_fragment(), "could have been fragmented");
+    ensure!(old.is_start(), "about a fragment but the first");
+    ensure!(!matches!(old.ip.source(), [0 | 127 | 224.., ..]), "to no single host");
     ensure!(old.quoted().is_none(), "about an ICMP error");
     Ok(())
 }

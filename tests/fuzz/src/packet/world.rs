@@ -157,7 +157,7 @@ impl World {
     /// The server that the first fragment is said to have gone to.
     pub(super) fn first_server(&self) -> Option<Address> {
         match self.first {
-            Some(FirstFragment::OfServer(server, _)) => Some(server),
+            Some(FirstFragment::OfServer { server, .. }) => Some(server),
             _ => None,
         }
     }
@@ -242,10 +242,14 @@ fn by_stack(frame: &mut Frame<'_>, rewrite: &Rewrite) {
 /// What a byte of an input says of first fragments.
 fn first(remembered: u8) -> Option<FirstFragment> {
     let class = if remembered & 0x80 == 0 { Class::Sip } else { Class::Rtp };
-    match remembered & 0x7f {
+    let by_stack = remembered & 0x40 != 0;
+    match remembered & 0x3f {
         0 => None,
         1 => Some(FirstFragment::Passed),
-        more => Some(FirstFragment::OfServer(SERVERS[usize::from(more - 2) % SERVERS.len()].0, class)),
+        more => {
+            let server = SERVERS[usize::from(more - 2) % SERVERS.len()].0;
+            Some(FirstFragment::OfServer { server, class, by_stack })
+        }
     }
 }
 

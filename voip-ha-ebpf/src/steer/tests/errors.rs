@@ -66,6 +66,20 @@ fn a_server_that_is_fenced_tells_clients_nothing_by_icmp_and_the_gateway_still_h
 }
 
 #[test]
+fn no_server_speaks_for_another_one() {
+    let news = error(BACKUP, PHONE, (3, 3), &datagram((PHONE, PHONE_PORT), (MASTER, SIP)));
+    assert_eq!(World::new().verdict(news).action, Action::Drop(Outcome::Fenced));
+}
+
+#[test]
+fn what_servers_tell_each_other_by_icmp_is_left_alone_whoever_is_active() {
+    for (from, to) in [(MASTER, BACKUP), (BACKUP, MASTER)] {
+        let verdict = World::new().verdict(error(from, to, (3, 3), &datagram((to, SIP), (from, SIP))));
+        assert_eq!(verdict.action, Action::Pass(Outcome::ServerUnreachable));
+    }
+}
+
+#[test]
 fn a_narrow_way_is_no_refusal() {
     for (kind, note) in [((3, 4), Note::Nothing), ((11, 0), Note::Nothing), ((3, 1), Note::Refused { code: 1 })] {
         let news = error(ROUTER, PHONE, kind, &datagram((PHONE, PHONE_PORT), (MASTER, RTP)));

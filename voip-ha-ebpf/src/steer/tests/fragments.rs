@@ -101,6 +101,34 @@ fn a_server_is_fenced_fragment_by_fragment() {
 }
 
 #[test]
+fn the_others_go_by_the_stack_if_the_first_one_did() {
+    for (from, to, expected) in [
+        ((PHONE, PHONE_PORT), (VIP, SIP), Outcome::ToServerByStack),
+        ((MASTER, SIP), (PHONE, PHONE_PORT), Outcome::ToClientByStack),
+    ] {
+        let mut world = World::new();
+        world.routes.insert(PHONE, Route::Stack);
+        let [first, later] = fragments(from, to, 7);
+        // Larger than the MTU of 1400 bytes, and it may be fragmented further.
+        let verdict = learn(&mut world, &patched(first, ETHERNET_LEN + 6, &[0x20]));
+        assert_eq!(outcome(verdict.action), expected);
+        world.routes.insert(PHONE, Route::Hop(TO_PHONE));
+        assert_eq!(outcome(world.verdict(later).action), expected, "the others are small");
+    }
+}
+
+#[test]
+fn nobody_is_told_of_what_is_no_single_hosts_or_no_beginning() {
+    let large = |from: Address| datagram_with(ip_header(from, VIP, &[]), (PHONE_PORT, SIP), &[b'.'; 1500]);
+    assert_eq!(World::new().verdict(large(PHONE)).action, Action::TellTooBig(MTU));
+    for from in [[255; 4], [224, 0, 0, 1], [0; 4], [127, 0, 0, 1], VIP] {
+        assert_eq!(outcome(World::new().verdict(large(from)).action), Outcome::TooLarge, "{from:?}");
+    }
+    let later = patched(large(PHONE), ETHERNET_LEN + 6, &[0x40, 185]);
+    assert_eq!(outcome(World::new().verdict(later).action), Outcome::TooLarge, "its ports are payload");
+}
+
+#[test]
 fn only_the_addresses_of_a_later_fragment_change() {
     let [_, later] = fragments((MASTER, SIP), (PHONE, PHONE_PORT), 7);
     let after = carried_out(&large(), later.clone());
@@ -127,8 +155,8 @@ fn what_is_remembered_says_the_same_when_it_is_read_and_is_forgotten_in_time() {
     let at = 5_000_000_000;
     for first in [
         FirstFragment::Passed,
-        FirstFragment::OfServer(MASTER, Class::Sip),
-        FirstFragment::OfServer(BACKUP, Class::Rtp),
+        FirstFragment::OfServer { server: MASTER, class: Class::Sip, by_stack: true },
+        FirstFragment::OfServer { server: BACKUP, class: Class::Rtp, by_stack: false },
     ] {
         let entry = first.entry(at);
         assert_eq!(entry.at_time(at), Some(first));
