@@ -23,10 +23,10 @@
 //! packet to a client. It takes `timeout_min` more of them ([`Probe::confirm_alone`]) unless dense traffic has stopped:
 //! what is missed first may be lost by chance, and then a way that is disturbed for a moment must not swallow all pairs. The echo is answered by the host's kernel, whatever its processes do, and is stamped by the
 //! gateway's kernel on arrival, so neither a busy server nor a busy gateway delays it. Let each packet be lost with
-//! probability p by itself; a question fails if it or its answer is lost, with about 2p. A confirmation then fails with (2p)^(2·confirm)
-//! while SIP answers, and with (2p)^confirm while the SIP process pauses and only echoes speak. For the preset `lan`
-//! (7 pairs) and p = 0.5 % that is 10⁻²⁸ and 10⁻¹⁴. Each missed probe begins one, about one in two seconds at 51
-//! probes a second: once in 1.6 million years even if SIP pauses twice a second all the time.
+//! probability p by itself; a question fails if it or its answer is lost, with about 2p. A confirmation then fails with
+//! (2p)^(2·pairs) while SIP answers, and with (2p)^pairs while the SIP process pauses and only echoes speak. For the
+//! preset `lan` and p = 0.5 % the latter is 10⁻²² for the 11 pairs that a missed probe begins, and 10⁻¹⁴ for the 7 after
+//! dense traffic has stopped: with one of these every second all the time, once in three million years.
 //!
 //! So what is left is not loss but a pause of the whole way: longer than `quiet + (confirm − 1) · confirm_gap + timeout` for
 //! packets that are kept back, 8 ms for `lan`, and as much more as the measured round trips vary. A host that stands still
@@ -60,6 +60,9 @@ pub enum ProbeKind {
     Echo,
 }
 
+/// Fewest unanswered OPTIONS of a hang: a gateway that was delayed itself may have sent but one in all of `hang_ms`.
+const HANG_MISSES: u32 = 4;
+
 /// What a tick brings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
@@ -82,8 +85,15 @@ pub struct Role {
 enum Phase {
     Calm,
     /// `wanted` pairs must go unanswered.
-    Confirming { since: Instant, asked: u32, wanted: u32, next: Instant },
-    Busy { since: Instant },
+    Confirming {
+        since: Instant,
+        asked: u32,
+        wanted: u32,
+        next: Instant,
+    },
+    Busy {
+        since: Instant,
+    },
 }
 
 /// The watch over one server.
@@ -318,7 +328,7 @@ impl Monitor {
     }
 
     fn look_for_a_hang(&mut self, now: Instant, steps: &mut Vec<Step>) {
-        let Probe { hang, patience, confirm, .. } = self.settings;
+        let Probe { hang, patience, .. } = self.settings;
         if let Some(since) = self.no_way_since {
             let silence = now.saturating_duration_since(since);
             if silence >= hang && self.last_sign.is_none_or(|sign| now.saturating_duration_since(sign) >= hang) {
@@ -330,7 +340,7 @@ impl Monitor {
         let Some((since, missed)) = self.unserved else { return };
         let silence = now.saturating_duration_since(since);
         let sends = self.last_heard.is_some_and(|heard| now.saturating_duration_since(heard) < hang);
-        if missed >= confirm && silence >= hang && !(sends && silence < patience) {
+        if missed >= HANG_MISSES && silence >= hang && !(sends && silence < patience) {
             let host_answers = self.last_echo > Some(since);
             steps.push(Step::Observed(Evidence::Hung { silence, host_answers }));
             self.silent_since = Some(since);

@@ -11,7 +11,7 @@
 //! - *Loss* of 0 to 2 % of all packets, each way, probes, answers, refusals and media alike.
 //! - *Disturbances* of the way to each server, 6 to 61 s apart on average and never less than one, in which it loses
 //!   everything in both directions, or keeps everything back and delivers it at the end. They last for as long as leaves a
-//!   confirmation two pairs of its own, three of `lan`'s: up to 4 ms for `lan`, 48 ms for `wan`, 450 ms for `cautious`.
+//!   confirmation two pairs of its own: up to 4.5 ms for `lan`, 48 ms for `wan`, 450 ms for `cautious`.
 //! - *Delay* of 20 to 150 µs one way for `lan`, 1 to 8 ms for the others; jitter with a mean of 5 to 35 % of it; up to 0.2 %
 //!   of packets late by up to 15 times `timeout_min`, so that answers are reordered; up to 0.5 % doubled.
 //! - *Pauses* of a server's processes for up to 50 ms, 20 to 120 s apart. Its kernel goes on answering echoes; OPTIONS are

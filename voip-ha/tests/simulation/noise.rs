@@ -80,16 +80,11 @@ impl Noise {
     }
 }
 
-/// The fewest pairs of a confirmation that a disturbance leaves.
-const PAIRS_LEFT: u32 = 2;
-
-/// How long a way may lose or hold back everything so that a confirmation still has some pairs of its own: from the first
-/// packet that misses to the first of these pairs, less the time that they are under way. The pairs of `lan` are so close
-/// that one more is left.
+/// How long a way may lose or hold back everything so that a confirmation still has two pairs of its own: from the first
+/// packet that misses to the last pair but one, less the time that these are under way.
 fn endured(settings: &Probe, delay: Duration) -> Duration {
     let first = if settings.quiet.is_zero() { settings.timeout_min } else { settings.timeout_min.min(settings.quiet) };
-    let left = PAIRS_LEFT + u32::from(settings.confirm_gap < Duration::from_millis(1));
-    (first + settings.confirm_gap * settings.confirm.saturating_sub(left)).saturating_sub(delay * 2)
+    (first + settings.confirm_gap * settings.confirm.saturating_sub(2)).saturating_sub(delay * 2)
 }
 
 /// Stretches of time that come at random, at least a second apart.

@@ -58,7 +58,9 @@ pub(crate) fn bound(settings: &Probe, fault: State, streams: usize, noise: &Nois
     let round_trip = noise.round_trip();
     let wait = if quiet { settings.timeout_min.max(round_trip * 2) } else { settings.timeout_max };
     // One answer too many on the way to the gateway; then the standby has to answer, too.
-    let slack = round_trip * 2 + WAKES * (settings.confirm_alone() + 2) + if quiet { Duration::ZERO } else { standby_interval + wait };
+    let slack = round_trip * 2
+        + WAKES * (settings.confirm_alone() + 2)
+        + if quiet { Duration::ZERO } else { standby_interval + wait };
     // The burst that traffic's silence starts, or a missed probe.
     let (doubt, pairs) = if quiet && streams == 50 {
         (settings.quiet, settings.confirm)

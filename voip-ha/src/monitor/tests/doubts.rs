@@ -40,25 +40,17 @@ fn the_time_in_which_the_gateway_stood_still_makes_no_hang_of_a_pause() {
 }
 
 #[test]
-fn a_disturbance_that_follows_a_lost_probe_must_outlast_more_pairs_than_one_that_stops_dense_traffic() {
-    let silent_for = |period, pause| {
+fn a_disturbance_that_follows_a_lost_probe_must_outlast_more_pairs_than_after_dense_traffic() {
+    for (pause, dead) in [(ms(4), false), (ms(5), false), (ms(9), true)] {
         let mut bench = Bench::calm();
-        bench.period = period;
-        bench.run(ms(4000));
-        // The next OPTIONS probe is due 15 ms from here, and is lost by itself.
+        // The next OPTIONS probe is due 15 ms from here, and is lost by itself. Four pairs alone would end in the fifth ms.
         bench.run(ms(14));
         bench.options = false;
         bench.run(ms(2));
-        bench.forget();
         bench.die();
         bench.run(pause);
-        (bench.options, bench.echo, bench.period) = (true, true, period);
+        (bench.options, bench.echo) = (true, true);
         bench.run(ms(50));
-        bench.verdict().is_some()
-    };
-    for (pause, dead) in [(ms(4), false), (ms(5), false), (ms(9), true)] {
-        assert_eq!(silent_for(None, pause), dead, "no traffic, {pause:?}");
-        assert_eq!(silent_for(Some(Duration::from_micros(400)), pause), dead, "50 streams, {pause:?}");
+        assert_eq!(bench.verdict().is_some(), dead, "{pause:?}");
     }
-    assert!(silent_for(Some(Duration::from_micros(400)), ms(8)), "3 ms of quiet, 3 gaps and the time of the last pair");
 }
