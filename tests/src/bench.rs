@@ -154,10 +154,17 @@ fn in_one_lab(
         .inspect_err(|_| left.retain(|(fault, _)| system.layout(*fault) != layout))?;
     while let Some((fault, streams)) = left.pop_if(|(fault, _)| system.layout(*fault) == layout) {
         rig.stream(streams)?;
-        let samples = repeat(&mut rig, system, (fault, streams), settings.runs, progress)?;
-        let reason = reason(system, fault, streams, &samples);
+        let mut samples = Vec::new();
+        let ended = repeat(&mut rig, system, (fault, streams), settings.runs, &mut samples, progress);
+        let mut reason = reason(system, fault, streams, &samples);
+        if let Err(error) = &ended {
+            // What was measured until then is worth telling.
+            let text = format!("ended after {} runs: {}", samples.len(), error.root_cause());
+            reason = Some(reason.map_or(text.clone(), |reason| format!("{reason}; {text}")));
+        }
         data.put(Block::of(system.name(), fault, streams.into(), samples, reason));
         write(data, settings.json.as_deref())?;
+        ended?;
     }
     Ok(())
 }
@@ -167,9 +174,9 @@ fn repeat(
     system: &dyn System,
     (fault, streams): (Fault, u16),
     runs: usize,
+    samples: &mut Vec<Sample>,
     progress: &mut Progress,
-) -> Result<Vec<Sample>> {
-    let mut samples: Vec<Sample> = Vec::new();
+) -> Result<()> {
     for run in 0..runs {
         // The gateway's own cable leads to the master.
         let from = if fault == Fault::Link || run % 2 == 0 { "master" } else { "backup" };
@@ -183,7 +190,7 @@ fn repeat(
             break;
         }
     }
-    Ok(samples)
+    Ok(())
 }
 
 /// Why figures are null, or what is special about them.

@@ -106,10 +106,6 @@ impl<'lab> Rig<'lab> {
         Ok(())
     }
 
-    pub(super) fn lab(&self) -> &'lab Lab {
-        self.lab
-    }
-
     pub(super) fn running(&mut self) -> &mut dyn Running {
         &mut *self.running
     }

@@ -47,15 +47,21 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Soaks these systems for so many minutes. Gives what came of it, in their order.
 pub(super) fn run(systems: &[&dyn System], minutes: f64, progress: &Progress) -> Vec<Result<Soak>> {
+    if systems.is_empty() {
+        return Vec::new();
+    }
+    // All of them until the last one is soaked. The first one keeps other labs away.
+    let mut labs = Vec::new();
+    for system in systems {
+        let options = Options { layout: system.layout(Fault::Crash), alone: labs.is_empty(), ..Options::default() };
+        labs.push(Lab::new(options));
+    }
     let begin = Barrier::new(systems.len() + 1);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
-        for &system in systems {
-            // One of them keeps other labs away.
-            let options =
-                Options { layout: system.layout(Fault::Crash), alone: threads.is_empty(), ..Options::default() };
+        for (&system, lab) in systems.iter().zip(&labs) {
             let begin = &begin;
-            threads.push(scope.spawn(move || soak(system, options, begin, minutes, progress)));
+            threads.push(scope.spawn(move || soak(system, lab, begin, minutes, progress)));
         }
         begin.wait();
         let load = Load::start();
@@ -68,21 +74,26 @@ pub(super) fn run(systems: &[&dyn System], minutes: f64, progress: &Progress) ->
     })
 }
 
+/// Waits for the others when it is dropped: who cannot start, or panics, does not keep them waiting.
+struct Ready<'a>(&'a Barrier);
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
 /// Soaks one system from when all are ready.
-fn soak(system: &dyn System, options: Options, begin: &Barrier, minutes: f64, progress: &Progress) -> Result<Soak> {
-    let mut lab = None;
-    let ready = Lab::new(options).and_then(|new| {
-        let mut rig = Rig::start(lab.insert(new), system)?;
-        rig.stream(STREAMS)?;
-        rig.make_active("master")?;
-        Ok(rig)
-    });
-    // Who cannot start does not keep the others waiting.
-    begin.wait();
-    let mut rig = ready?;
+fn soak(system: &dyn System, lab: &Result<Lab>, begin: &Barrier, minutes: f64, progress: &Progress) -> Result<Soak> {
+    let ready = Ready(begin);
+    let lab = lab.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+    let mut rig = Rig::start(lab, system)?;
+    rig.stream(STREAMS)?;
+    rig.make_active("master")?;
+    drop(ready);
     progress.say(&format!("{}: soak of {minutes} min begins", system.name()));
 
-    let loss = rig.lab().servers().iter().map(|host| Loss::start(&host.namespace)).collect::<Result<Vec<_>>>()?;
+    let loss = lab.servers().iter().map(|host| Loss::start(&host.namespace)).collect::<Result<Vec<_>>>()?;
     let own_before = rig.running().flips()?.map(|flips| flips.len());
     let pauses = Pauses::default();
     let pausers = rig.servers().each_ref().map(|(_, server)| Pauser::start(server.id(), pauses.clone()));
