@@ -23,11 +23,11 @@ pub struct FragmentEntry {
     pub at: u64,
     /// The server that it went to or came from; all zeros if it was passed, because its port is none of the service.
     pub server: Address,
-    /// The [`Class`] as a number; [`BY_STACK`] above that.
+    /// The [`Class`] as a number in the lowest byte; the bit above that is set if the kernel's stack sent the first fragment.
     pub class: u32,
 }
 
-/// Set if the kernel's stack sent the first fragment.
+/// The bit of [`FragmentEntry::class`] for that.
 const BY_STACK: u32 = 1 << 8;
 
 /// How long the others are waited for: as long as Linux, the likely receiver, waits for them (`net.ipv4.ipfrag_time`).
