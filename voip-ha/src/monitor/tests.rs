@@ -309,22 +309,6 @@ fn refused_traffic_provokes_one_question_and_a_storm_of_it_no_more_than_one_each
 }
 
 #[test]
-fn a_router_that_says_unreachable_is_a_reason_to_look_and_no_proof() {
-    let mut bench = Bench::calm();
-    assert_eq!(bench.monitor.host_unreachable(bench.now), Evidence::HostUnreachable);
-    bench.run(ms(1));
-    assert_eq!(asked(&bench, ProbeKind::Options)[0], ms(0), "asked at once");
-    bench.run(ms(100));
-    assert_eq!(bench.verdict(), None);
-
-    let mut bench = Bench::calm();
-    bench.die();
-    bench.monitor.host_unreachable(bench.now);
-    bench.run(ms(20));
-    assert_eq!(bench.verdict().expect("it is dead").0, ms(7), "five gaps and the time of the last pair");
-}
-
-#[test]
 fn without_a_way_for_as_long_as_a_hang_takes_a_server_is_cut_off_and_not_before() {
     let mut bench = Bench::calm();
     let mut verdict = None;

@@ -54,3 +54,19 @@ fn a_disturbance_that_follows_a_lost_probe_must_outlast_more_pairs_than_after_de
         assert_eq!(bench.verdict().is_some(), dead, "{pause:?}");
     }
 }
+
+#[test]
+fn a_router_that_says_unreachable_is_a_reason_to_look_and_no_proof() {
+    let mut bench = Bench::calm();
+    assert_eq!(bench.monitor.host_unreachable(bench.now), Evidence::HostUnreachable);
+    bench.run(ms(1));
+    assert_eq!(asked(&bench, ProbeKind::Options)[0], ms(0), "asked at once");
+    bench.run(ms(100));
+    assert_eq!(bench.verdict(), None);
+
+    let mut bench = Bench::calm();
+    bench.die();
+    bench.monitor.host_unreachable(bench.now);
+    bench.run(ms(20));
+    assert_eq!(bench.verdict().expect("it is dead").0, ms(7), "five gaps and the time of the last pair");
+}
