@@ -214,10 +214,12 @@ fn an_error_about_a_packet_of_the_other_side_reaches_who_sent_that_and_its_kerne
     let gateway = Gateway::start(&lab, Config::of(&lab))?;
     let master = &lab.server("master")?.namespace;
 
-    // The phone is gone when the answer comes: its host says so to the VIP, and the gateway to the master.
+    // The phone's socket takes nothing from the SIP port: its host says so to the VIP, and the gateway to the master.
     let before = icmp(master, "InDestUnreachs")?;
     lab.phones().run(|| {
-        UdpSocket::bind(PHONE)?.send_to(request("OPTIONS", 500).as_bytes(), SIP)?;
+        let phone = UdpSocket::bind(PHONE)?;
+        phone.connect("192.0.2.10:9")?;
+        phone.send_to(request("OPTIONS", 500).as_bytes(), SIP)?;
         Ok::<_, anyhow::Error>(())
     })?;
     wait::until(5 * SECOND, "the master to hear of it", || {
