@@ -13,6 +13,7 @@ pub mod real;
 mod root;
 pub mod rtp;
 pub mod server;
+mod show;
 pub mod sip;
 mod site;
 pub mod topology;

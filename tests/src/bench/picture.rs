@@ -9,6 +9,7 @@ use super::{
     figures::{Block, Data, Sample},
     table::in_order,
 };
+use crate::show::escape;
 
 /// Measures of a picture in px.
 const WIDTH: f64 = 960.0;
@@ -145,10 +146,6 @@ fn soaks(data: &Data) -> String {
         );
     }
     out + "</table>\n"
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

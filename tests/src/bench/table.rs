@@ -1,7 +1,5 @@
 //! The data as a table in the terminal, with the targets and how far the best peer is behind.
 
-use std::io::Write as _;
-
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 
@@ -10,6 +8,7 @@ use super::{
     figures::{Block, Data, Spread},
     system::NAMES,
 };
+use crate::show;
 
 const HEADING: Style = Style::new().bold();
 const ASIDE: Style = Style::new().dimmed();
@@ -47,10 +46,7 @@ const TARGETS: [Target; 7] = [
 
 /// Prints all of it to standard output.
 pub(super) fn print(data: &Data) -> Result<()> {
-    let mut out = anstream::stdout().lock();
-    write!(out, "{}", text(data))?;
-    out.flush()?;
-    Ok(())
+    show::print(&text(data))
 }
 
 fn text(data: &Data) -> String {

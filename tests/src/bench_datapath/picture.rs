@@ -9,6 +9,7 @@ use super::{
     figures::{Cost, Data},
     table::counted,
 };
+use crate::show::escape;
 
 /// Measures of the picture in px.
 const WIDTH: f64 = 960.0;
@@ -117,10 +118,6 @@ fn counts<'a>(heading: &str, rows: impl Iterator<Item = (&'a String, u64)>) -> S
         let _ = writeln!(out, "<tr><td>{}</td><td>{count}</td></tr>", escape(name));
     }
     out + "</table>\n"
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The data as a table in the terminal, with the targets.
 
-use std::io::Write as _;
-
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 
@@ -9,6 +7,7 @@ use super::{
     RTP_IN, RTP_OUT,
     figures::{Cost, Data, Spread},
 };
+use crate::show;
 
 const HEADING: Style = Style::new().bold();
 const ASIDE: Style = Style::new().dimmed();
@@ -22,10 +21,7 @@ const MOST_TO_FEWEST_FLOWS: f64 = 1.15;
 
 /// Prints all of it to standard output.
 pub(super) fn print(data: &Data) -> Result<()> {
-    let mut out = anstream::stdout().lock();
-    write!(out, "{}", text(data))?;
-    out.flush()?;
-    Ok(())
+    show::print(&text(data))
 }
 
 fn text(data: &Data) -> String {
