@@ -141,14 +141,17 @@ fn fragments_that_overtake_their_first_one_are_put_together_by_the_server() -> R
     let text = one_sided_request("OPTIONS", 4000);
     let answer = lab.phones().run(move || {
         let phone = UdpSocket::bind(PHONE)?;
-        phone.set_read_timeout(Some(5 * SECOND))?;
-        send_backwards(text.as_bytes())?;
+        phone.set_read_timeout(Some(SECOND / 2))?;
         let mut answer = vec![0; 65_536];
-        let length = phone.recv(&mut answer)?;
-        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&answer[..length]).into_owned())
+        // SIP over UDP repeats what was not answered.
+        wait::until(10 * SECOND, "an answer", || {
+            send_backwards(text.as_bytes())?;
+            let Ok(length) = phone.recv(&mut answer) else { return Ok(None) };
+            Ok(Some(String::from_utf8_lossy(&answer[..length]).into_owned()))
+        })
     })?;
     assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
-    assert_eq!(counted(&gateway, "other", "to-server")?, 2, "two came before the first one");
+    assert!(counted(&gateway, "other", "to-server")? >= 2, "two came before the first one");
     Ok(())
 }
 
@@ -216,26 +219,29 @@ fn an_error_about_a_packet_of_the_other_side_reaches_who_sent_that_and_its_kerne
 
     // The phone's socket takes nothing from the SIP port: its host says so to the VIP, and the gateway to the master.
     let before = icmp(master, "InDestUnreachs")?;
-    lab.phones().run(|| {
-        let phone = UdpSocket::bind(PHONE)?;
-        phone.connect("192.0.2.10:9")?;
-        phone.send_to(request("OPTIONS", 500).as_bytes(), SIP)?;
-        Ok::<_, anyhow::Error>(())
-    })?;
-    wait::until(5 * SECOND, "the master to hear of it", || {
+    wait::until(10 * SECOND, "the master to hear of it", || {
+        lab.phones().run(|| {
+            let phone = UdpSocket::bind(PHONE)?;
+            phone.connect("192.0.2.10:9")?;
+            phone.send_to(request("OPTIONS", 500).as_bytes(), SIP)?;
+            Ok::<_, anyhow::Error>(())
+        })?;
+        // A host says so at most once a second in the long run (`net.ipv4.icmp_ratelimit`).
+        std::thread::sleep(SECOND / 5);
         Ok((icmp(master, "InDestUnreachs")? > before).then_some(()))
     })?;
 
     // Nobody listens on this port of the master: its host says so to the phone, as if it were the VIP.
-    let refused = lab.phones().run(|| {
+    lab.phones().run(|| {
         let phone = UdpSocket::bind(PHONE)?;
         phone.connect("192.0.2.10:19998")?;
-        phone.set_read_timeout(Some(5 * SECOND))?;
-        phone.send(&[0; 172])?;
-        Ok::<_, anyhow::Error>(phone.recv(&mut [0; 200]))
+        phone.set_read_timeout(Some(SECOND / 5))?;
+        wait::until(10 * SECOND, "the phone to be refused", || {
+            let sent = phone.send(&[0; 172]);
+            let refused = sent.and_then(|_| phone.recv(&mut [0; 200])).err().map(|error| error.kind());
+            Ok((refused == Some(std::io::ErrorKind::ConnectionRefused)).then_some(()))
+        })
     })?;
-    let error = refused.err().context("an answer from a closed port")?;
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     assert_eq!((icmp(master, "InCsumErrors")?, icmp(lab.phones(), "InCsumErrors")?), (0, 0));
     assert!(counted(&gateway, "other", "to-client")? > 0 && counted(&gateway, "other", "to-server")? > 0);
     Ok(())
