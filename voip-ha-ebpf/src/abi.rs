@@ -14,14 +14,14 @@ use core::mem::{align_of, size_of};
 pub use self::{
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
     notes::{
-        EPOCHS_KEPT, FlipEntry, FlowKey, FlowValue, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
-        REFUSED_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
+        EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
+        REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
     },
     word::{Choice, LAST_EPOCH, Named, SteeringWord},
 };
 
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;
@@ -274,6 +274,7 @@ const _: () = {
     assert!(size_of::<PendingEntry>() == 16);
     assert!(size_of::<FlipEntry>() == 32);
     assert!(size_of::<FlowKey>() == 12);
+    assert!(size_of::<FlowEntry>() == 16);
     assert!(size_of::<FragmentKey>() == 10);
     assert!(size_of::<FragmentEntry>() == 16);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
@@ -284,8 +285,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Counter, FlipEntry, FlowKey, FragmentEntry, FragmentKey, OriginEntry, PendingEntry, ServerEntry, ServiceEntry,
-        SteeringWord, TrafficEntry,
+        Counter, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, OriginEntry, PendingEntry, ServerEntry,
+        ServiceEntry, SteeringWord, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -306,6 +307,8 @@ mod pod {
     unsafe impl aya::Pod for FlipEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 4 + 2 + 2 bytes.
     unsafe impl aya::Pod for FlowKey {}
+    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
+    unsafe impl aya::Pod for FlowEntry {}
     // SAFETY: arrays of u8 only.
     unsafe impl aya::Pod for FragmentKey {}
     // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.

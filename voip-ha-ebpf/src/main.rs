@@ -16,7 +16,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        Class, FirstFragment, FlowKey, FragmentKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS, ServerNumber,
+        Class, FirstFragment, FlowEntry, FlowKey, FragmentKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS, ServerNumber,
         SignalRecord, Stamp, counter_index, pending_index,
     },
     packet::{self, Frame},
@@ -210,7 +210,9 @@ unsafe fn stamp(stamp: *mut Stamp, epoch: u16, now: impl FnOnce() -> u64) {
 #[inline(always)]
 fn note_flow(flow: &FlowKey) {
     if maps::FLOWS.get_ptr(flow).is_none() {
-        let _ = maps::FLOWS.insert(flow, 1, u64::from(BPF_NOEXIST));
+        // SAFETY: a helper without arguments.
+        let entry = FlowEntry { seen_at: unsafe { bpf_ktime_get_ns() }, ..FlowEntry::default() };
+        let _ = maps::FLOWS.insert(flow, entry, u64::from(BPF_NOEXIST));
     }
 }
 

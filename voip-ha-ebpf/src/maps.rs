@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
-    Address, Counter, FlipEntry, FlowKey, FlowValue, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS,
+    Address, Counter, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS,
     MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, PendingEntry,
     SIGNALS_BYTES, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
 };
@@ -43,7 +43,7 @@ pub(crate) static FLIPS: Array<FlipEntry> = Array::pinned(MAX_FLIPS, 0);
 
 /// RTP flows seen while flows are counted. Not preallocated, because it is empty nearly all of the time.
 #[map]
-pub(crate) static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC);
+pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC);
 
 /// Datagram → what became of its first fragment.
 #[map]

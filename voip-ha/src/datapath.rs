@@ -44,6 +44,9 @@ pub struct Steering {
     pub media: Option<ServerId>,
     /// A server that gets nothing new, but may still send to clients.
     pub draining: Option<ServerId>,
+    /// Whether the kernel remembers whose calls are whose, so that those of the draining server stay with it. Without it a
+    /// draining server is only not fenced.
+    pub affinity: bool,
     /// What an operator has chosen. Nothing to the kernel: a memory for the next controller.
     pub choice: Choice,
 }

@@ -216,6 +216,7 @@ impl Engine {
             signalling: Some(state.active()),
             media: Some(state.media()),
             draining: state.draining.map(|(server, _)| server),
+            affinity: false,
             choice: state.choice(),
         }
     }

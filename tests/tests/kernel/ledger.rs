@@ -10,7 +10,7 @@ use voip_ha::{
     decision::Choice,
     journal::monotonic,
 };
-use voip_ha_ebpf::abi::{Address, EPOCHS_KEPT, FlowKey, MAX_FLOWS};
+use voip_ha_ebpf::abi::{Address, EPOCHS_KEPT, FlowEntry, FlowKey, MAX_FLOWS};
 
 use super::{
     frame::datagram,
@@ -200,7 +200,7 @@ fn a_full_table_of_flows_stops_no_packet() -> Result<()> {
         let mut flows = Tables::open(&Pins::new(rig.pin_dir()))?.flows;
         for number in 0..MAX_FLOWS {
             let client = number.to_be_bytes();
-            flows.insert(FlowKey { service: 0, client, client_port: 1, service_port: RTP }, 1, 0)?;
+            flows.insert(FlowKey { service: 0, client, client_port: 1, service_port: RTP }, FlowEntry::default(), 0)?;
         }
         for port in 4000..4100 {
             ensure!(send(rig, port, RTP)? == Act::Redirect, "a flow that finds no room is dropped");

@@ -117,8 +117,21 @@ pub struct FlowKey {
     pub service_port: u16,
 }
 
-/// Value of the map `FLOWS`: that the key is there is all there is to say.
-pub type FlowValue = u32;
+/// Value of the map `FLOWS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct FlowEntry {
+    /// When a packet of the flow was last seen, as `CLOCK_MONOTONIC` in nanoseconds. Up to [`SEEN_GRAIN_NS`] too old.
+    pub seen_at: u64,
+    /// Number plus one of the server that has sent to the client since; 0 if none has. Then the flow is one of the server that was
+    /// active before.
+    pub server: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// How old [`FlowEntry::seen_at`] must be to be written again.
+pub const SEEN_GRAIN_NS: u64 = 500_000_000;
 
 /// Most flows that a census can count. More do no harm and are not counted.
 pub const MAX_FLOWS: u32 = 65_536;

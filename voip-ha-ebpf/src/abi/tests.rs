@@ -2,17 +2,21 @@ use super::*;
 use std::collections::HashSet;
 
 const CHOICES: [Choice; 3] = [Choice::None, Choice::Chosen, Choice::Held];
+const FLAGS: [[bool; 2]; 3] = [[false, false], [true, false], [false, true]];
 
 #[test]
 fn a_steering_word_gives_back_what_was_packed() {
     let slots = [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))];
     for (signalling, media) in slots.into_iter().flat_map(|slot| slots.map(|other| (slot, other))) {
         for (draining, epoch) in slots.into_iter().flat_map(|slot| [0, 1, LAST_EPOCH].map(|epoch| (slot, epoch))) {
-            for (choice, census) in CHOICES.into_iter().flat_map(|choice| [(choice, false), (choice, true)]) {
+            for (choice, [census, affinity]) in
+                CHOICES.into_iter().flat_map(|choice| FLAGS.map(|flags| (choice, flags)))
+            {
                 let named = Named { signalling, media, draining };
-                let word = SteeringWord::new(named, epoch).with_choice(choice).with_census(census);
+                let word =
+                    SteeringWord::new(named, epoch).with_choice(choice).with_census(census).with_affinity(affinity);
                 assert_eq!((word.named(), word.epoch()), (named, epoch));
-                assert_eq!((word.choice(), word.is_census()), (choice, census));
+                assert_eq!((word.choice(), word.is_census(), word.is_affine()), (choice, census, affinity));
                 let other = Named::both(Slot(7));
                 assert_eq!(word.with(other).with(named), word, "what is not a slot stays");
             }

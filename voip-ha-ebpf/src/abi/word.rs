@@ -12,7 +12,8 @@ use super::{BANKS, Class, ServerNumber, Slot};
 /// | 0–15 | slot plus one that signalling goes to; 0 for none |
 /// | 16–31 | the same for media |
 /// | 32–47 | the same for the draining server |
-/// | 48–60 | epoch: the number of the latest flip, from 1 to [`LAST_EPOCH`], then from 1 again |
+/// | 48–59 | epoch: the number of the latest flip, from 1 to [`LAST_EPOCH`], then from 1 again |
+/// | 60 | affinity: calls are remembered, and those of the draining server stay with it |
 /// | 61 | census: the packet path notes the RTP flows that it sees |
 /// | 62–63 | the operator's [`Choice`]. A memory of the controller |
 #[repr(transparent)]
@@ -44,11 +45,12 @@ pub enum Choice {
 }
 
 /// The highest epoch.
-pub const LAST_EPOCH: u16 = (1 << 13) - 1;
+pub const LAST_EPOCH: u16 = (1 << 12) - 1;
 
 const MEDIA: u32 = 16;
 const DRAINING: u32 = 32;
 const EPOCH: u32 = 48;
+const AFFINITY: u64 = 1 << 60;
 const CENSUS: u64 = 1 << 61;
 const CHOICE: u32 = 62;
 const SLOTS: u64 = (1 << EPOCH) - 1;
@@ -75,7 +77,7 @@ impl Named {
 }
 
 impl SteeringWord {
-    /// A word without census and choice.
+    /// A word without affinity, census and choice.
     pub const fn new(named: Named, epoch: u16) -> Self {
         Self((epoch as u64 & LAST_EPOCH as u64) << EPOCH).with(named)
     }
@@ -94,6 +96,11 @@ impl SteeringWord {
     /// The same word, with or without the order to note RTP flows.
     pub const fn with_census(self, census: bool) -> Self {
         Self(self.0 & !CENSUS | if census { CENSUS } else { 0 })
+    }
+
+    /// The same word, with or without the order to remember whose calls are whose.
+    pub const fn with_affinity(self, affinity: bool) -> Self {
+        Self(self.0 & !AFFINITY | if affinity { AFFINITY } else { 0 })
     }
 
     /// The same word with the next epoch. There is no epoch 0 but that of a word that was never written.
@@ -146,6 +153,12 @@ impl SteeringWord {
     #[inline(always)]
     pub const fn is_census(self) -> bool {
         self.0 & CENSUS != 0
+    }
+
+    /// Whether calls are remembered, and those of the draining server stay with it.
+    #[inline(always)]
+    pub const fn is_affine(self) -> bool {
+        self.0 & AFFINITY != 0
     }
 
     /// What the operator has chosen.

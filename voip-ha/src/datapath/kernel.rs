@@ -147,10 +147,10 @@ impl KernelDatapath {
 impl Datapath for KernelDatapath {
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16 {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
-        let Steering { signalling, media, draining, choice } = steering;
+        let Steering { signalling, media, draining, affinity, choice } = steering;
         let named = Named { signalling: slot(signalling), media: slot(media), draining: slot(draining) };
         let index = self.word_index(service);
-        let word = self.words.load(index).steered(named, noted(choice));
+        let word = self.words.load(index).steered(named, noted(choice)).with_affinity(affinity);
         self.words.store(index, word);
         word.epoch()
     }
@@ -168,6 +168,7 @@ impl Datapath for KernelDatapath {
             signalling: server(signalling),
             media: server(media),
             draining: server(draining),
+            affinity: word.is_affine(),
             choice: known(word.choice()),
         }
     }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, Class, Counter, FlipEntry, FlowKey, FlowValue, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES,
+    Address, Class, Counter, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES,
     MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome,
     PendingEntry, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, TrafficEntry,
     counter_index,
@@ -52,7 +52,7 @@ const LAYOUTS: [Layout; 12] = [
     Layout::of::<u32, TrafficEntry>(TRAFFIC, MapType::Array, MAX_SERVERS),
     Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
     Layout::of::<u32, FlipEntry>(FLIPS, MapType::Array, MAX_FLIPS),
-    Layout::of::<FlowKey, FlowValue>(FLOWS, MapType::Hash, MAX_FLOWS),
+    Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
@@ -139,7 +139,7 @@ pub struct Tables {
     /// Service, epoch and class → the first packets after that flip.
     pub flips: Array<MapData, FlipEntry>,
     /// RTP flows seen while flows are counted.
-    pub flows: HashMap<MapData, FlowKey, FlowValue>,
+    pub flows: HashMap<MapData, FlowKey, FlowEntry>,
     /// Datagram → what became of its first fragment.
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     /// What became of the packets.
