@@ -3,8 +3,31 @@
 //! A change of anything here that is stored in a map is a change of [`ABI_VERSION`]. The version names the directory of
 //! the pins, so that a program never reads a map of another layout.
 //!
-//! Addresses are byte arrays in network order, so that no endianness can be got wrong. Everything else is in host order.
+//! Addresses are kept as they lie in packets, so that no endianness can be got wrong. Everything else is in host order.
 
+/// Declares a `u8` enum whose variants count up from 0, each with the name that people see.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// All variants, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name used in the command line, metrics and logs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+    };
+}
+
+mod address;
+mod endpoints;
+mod entries;
 mod fragments;
 mod notes;
 mod word;
@@ -12,6 +35,12 @@ mod word;
 use core::mem::{align_of, size_of};
 
 pub use self::{
+    address::{Address, FAMILIES, Family},
+    endpoints::{ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, EndpointRow, ServicePlace, first_row, rows_of},
+    entries::{
+        Forwarding, LINK_PROBES, LINK_ROWS, LinkEntry, MAX_SIP_PORTS, MAX_TAGS, NO_EXIT, Ports, ServerEntry,
+        ServiceEntry, VlanTag, link_rows, server_index,
+    },
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
     notes::{
         EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
@@ -27,17 +56,17 @@ pub const ABI_VERSION: u32 = 3;
 pub const MAX_SERVICES: u32 = 16;
 /// Most servers behind one gateway, over all services.
 pub const MAX_SERVERS: u32 = 64;
-/// Most SIP ports of one service.
-pub const MAX_SIP_PORTS: usize = 4;
-/// Most network devices that packets may leave by.
+/// Most network devices that packets may leave by: few of the rows of `LINKS`, so that a search is short.
 pub const MAX_DEVICES: u32 = 64;
-/// Entries that each server has in the map `SERVERS`: one is in use while the other is being written.
+/// Slots that each server has, and places that each service has: one is in use while the other is being written.
 pub const BANKS: u32 = 2;
-/// Entries of the map `SERVERS`.
+/// Slots in all.
 pub const MAX_SLOTS: u32 = MAX_SERVERS * BANKS;
+/// Entries of the map `SERVERS`.
+pub const MAX_WAYS: u32 = MAX_SLOTS * FAMILIES;
+/// Entries of the map `SERVICES`.
+pub const MAX_PLACES: u32 = MAX_SERVICES * BANKS;
 
-/// An IPv4 address in network byte order.
-pub type Address = [u8; 4];
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
@@ -47,7 +76,7 @@ pub type Mac = [u8; 6];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerNumber(pub u32);
 
-/// Index of an entry of the map `SERVERS`.
+/// One of a server's places in the map `SERVERS`, where it has an entry for each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Slot(pub u32);
 
@@ -71,81 +100,6 @@ impl Slot {
     }
 }
 
-/// The UDP ports of a service, in host order.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Ports {
-    /// SIP ports; unused places are 0.
-    pub sip: [u16; MAX_SIP_PORTS],
-    /// First port of the RTP range.
-    pub rtp_first: u16,
-    /// Last port of the RTP range, itself included.
-    pub rtp_last: u16,
-}
-
-impl Ports {
-    /// What kind of traffic uses `port` at the service; [`Class::Other`] for a port that is not the service's.
-    #[inline(always)]
-    pub fn class(&self, port: u16) -> Class {
-        if port >= self.rtp_first && port <= self.rtp_last {
-            return Class::Rtp;
-        }
-        // Written out, because a loop over the array would be one more thing for the verifier to walk.
-        let [a, b, c, d] = self.sip;
-        if port != 0 && (port == a || port == b || port == c || port == d) { Class::Sip } else { Class::Other }
-    }
-}
-
-/// Value of the map `SERVICES`, whose key is the VIP ([`Address`]).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ServiceEntry {
-    /// Index of the service's word in the map `STEERING`.
-    pub service: u32,
-    /// The service's ports.
-    pub ports: Ports,
-}
-
-/// Value of the map `SERVERS`, whose index is a [`Slot`].
-///
-/// An entry is written while no decision word names its slot, and never changed after one does.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct ServerEntry {
-    /// The server's own address.
-    pub address: Address,
-    /// Index of the device towards the server, key of the map `DEVICES`; 0 while no next hop is known.
-    pub ifindex: u32,
-    /// Most bytes of an IP packet that the device takes.
-    pub mtu: u32,
-    /// Ethernet address of the next hop towards the server.
-    pub next_hop: Mac,
-    /// Ethernet address of that device.
-    pub source: Mac,
-}
-
-/// Value of the map `ORIGINS`, whose key is a server's own address: all that a packet from a server needs.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct OriginEntry {
-    /// The [`Slot`] with the server's present entry. The packet path only wants to know whose it is.
-    pub slot: u32,
-    /// Index of the service's word in the map `STEERING`.
-    pub service: u32,
-    /// The VIP that clients know the server by.
-    pub vip: Address,
-    /// The service's ports.
-    pub ports: Ports,
-}
-
-impl OriginEntry {
-    /// Whose entry this is.
-    #[inline(always)]
-    pub const fn server(&self) -> ServerNumber {
-        Slot(self.slot).server()
-    }
-}
-
 /// Value of the per-CPU map `COUNTERS`, whose index comes from [`counter_index`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -154,26 +108,6 @@ pub struct Counter {
     pub packets: u64,
     /// Bytes of those frames, Ethernet header included.
     pub bytes: u64,
-}
-
-/// Declares a `u8` enum whose variants count up from 0, each with the name that people see.
-macro_rules! named_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$meta])*
-        #[repr(u8)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
-
-        impl $name {
-            /// All variants, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The name used in the command line, metrics and logs.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-        }
-    };
 }
 
 named_enum! {
@@ -200,11 +134,11 @@ named_enum! {
         ToClientByStack = "to-client-by-stack",
         /// Passed: an Ethernet broadcast or multicast.
         NotUnicast = "not-unicast",
-        /// Passed: no complete IPv4 header.
-        NotIpv4 = "not-ipv4",
+        /// Passed: no complete header of IPv4 or IPv6.
+        NotIp = "not-ip",
         /// Passed: neither to a VIP nor from a server.
         NotService = "not-service",
-        /// Passed: IPv4, but not UDP, to a VIP or from a server.
+        /// Passed: not UDP, to a VIP or from a server.
         NotUdp = "not-udp",
         /// Dropped: a fragment but the first, to a VIP whose signalling and media do not go to one server, and the first one was
         /// not seen (or its server has left). Only that has the port which tells where the others go.
@@ -219,7 +153,7 @@ named_enum! {
         NoActiveServer = "no-active-server",
         /// Dropped: the next hop towards the active server is not known.
         NoNextHop = "no-next-hop",
-        /// Dropped: the device towards the server is not in the map `DEVICES`.
+        /// Dropped: the device towards the server is none that packets may leave by (map `DEVICES`).
         NoDevice = "no-device",
         /// Dropped: the time to live is used up.
         TtlExpired = "ttl-expired",
@@ -239,10 +173,15 @@ named_enum! {
         /// Rewritten like [`Outcome::ToServer`], then given to the kernel's stack, which fragments it: it is larger than the MTU
         /// of the device towards the server.
         ToServerByStack = "to-server-by-stack",
-        /// Answered with an ICMP "fragmentation needed": larger than an MTU on its way, and must not be fragmented (RFC 1191).
+        /// Answered by ICMP with the MTU: larger than one on its way, and must not be fragmented (RFC 1191, RFC 8201).
         ToldTooBig = "told-too-big",
     }
 }
+
+/// Entries of the map `PROGRAMS`.
+pub const MAX_PROGRAMS: u32 = 4;
+/// Index in the map `PROGRAMS` of the program for all packets.
+pub const ANY_PACKET: u32 = 0;
 
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;
@@ -265,19 +204,22 @@ pub const fn counter_index(server: Option<ServerNumber>, class: Class, outcome: 
 const _: () = {
     assert!(size_of::<SteeringWord>() == 8 && align_of::<SteeringWord>() == 8);
     assert!(size_of::<Ports>() == 12);
-    assert!(size_of::<ServiceEntry>() == 16);
-    assert!(size_of::<ServerEntry>() == 24);
-    assert!(size_of::<OriginEntry>() == 24);
+    assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
+    assert!(size_of::<EndpointRow>() == 24);
+    assert!(size_of::<ServiceEntry>() == 48);
+    assert!(size_of::<ServerEntry>() == 56);
+    assert!(size_of::<LinkEntry>() == 12);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<TrafficEntry>() == 64 && align_of::<TrafficEntry>() == 64);
     assert!(size_of::<SignalRecord>() == 16);
     assert!(size_of::<PendingEntry>() == 16);
     assert!(size_of::<FlipEntry>() == 32);
-    assert!(size_of::<FlowKey>() == 12);
+    assert!(size_of::<FlowKey>() == 24);
     assert!(size_of::<FlowEntry>() == 16);
-    assert!(size_of::<FragmentKey>() == 10);
+    assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<FragmentEntry>() == 16);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
+    assert!(MAX_PLACES <= 0x100, "a place must fit into 8 bits");
     assert!(Outcome::ALL.len() <= OUTCOMES as usize);
     assert!(Class::ALL.len() == CLASSES as usize);
 };
@@ -285,18 +227,20 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Counter, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, OriginEntry, PendingEntry, ServerEntry,
-        ServiceEntry, SteeringWord, TrafficEntry,
+        Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LinkEntry, PendingEntry,
+        ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
     unsafe impl aya::Pod for SteeringWord {}
-    // SAFETY: repr(C) integers without padding: 4 + 12 bytes.
+    // SAFETY: repr(C) integers without padding: 8 + 8 + 8 bytes.
+    unsafe impl aya::Pod for EndpointRow {}
+    // SAFETY: repr(C) integers without padding: 32 + 12 + 4 bytes.
     unsafe impl aya::Pod for ServiceEntry {}
-    // SAFETY: repr(C) integers without padding: 4 + 4 + 4 + 6 + 6 bytes.
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 4 + 6 + 6 + 8 + 4 + 4 + 4 bytes.
     unsafe impl aya::Pod for ServerEntry {}
-    // SAFETY: repr(C) integers without padding: 4 + 4 + 4 + 12 bytes.
-    unsafe impl aya::Pod for OriginEntry {}
+    // SAFETY: repr(C) integers without padding: 4 + 8 bytes.
+    unsafe impl aya::Pod for LinkEntry {}
     // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
     unsafe impl aya::Pod for Counter {}
     // SAFETY: repr(C) integers without padding: 8 + 8 + 48 bytes.
@@ -305,11 +249,11 @@ mod pod {
     unsafe impl aya::Pod for PendingEntry {}
     // SAFETY: repr(C) integers without padding: four of 8 bytes.
     unsafe impl aya::Pod for FlipEntry {}
-    // SAFETY: repr(C) integers without padding: 4 + 4 + 2 + 2 bytes.
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 2 + 2 bytes.
     unsafe impl aya::Pod for FlowKey {}
     // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
     unsafe impl aya::Pod for FlowEntry {}
-    // SAFETY: arrays of u8 only.
+    // SAFETY: repr(C) integers without padding: 16 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for FragmentKey {}
     // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
     unsafe impl aya::Pod for FragmentEntry {}

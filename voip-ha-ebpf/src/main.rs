@@ -3,6 +3,7 @@
 #![no_main]
 
 mod maps;
+mod memory;
 mod tables;
 
 use core::ptr::{read_volatile, write_volatile};
@@ -16,74 +17,124 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        Class, FirstFragment, FlowEntry, FlowKey, FragmentKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS, ServerNumber,
-        SignalRecord, Stamp, counter_index, pending_index,
+        ANY_PACKET, Class, FirstFragment, FlowEntry, FlowKey, FragmentKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS,
+        ServerNumber, SignalRecord, Stamp, counter_index, flip_index, pending_index,
     },
-    packet::{self, Frame},
-    rewrite::{self, Rewrite, TOO_BIG_GROWTH, TOO_BIG_LEN},
-    steer::{Action, FlipId, Hop, Note, Tables as _, Verdict, steer},
+    packet::{self, Frame, Network},
+    rewrite::{self, Rewrite},
+    steer::{self, Action, FlipId, Hop, Kind, News, Verdict},
 };
 
 use crate::tables::KernelTables;
 
-/// Runs for every frame that the front or the back interface receives.
+/// Runs for every frame that the front or the back interface receives, and decides about the plain ones: nearly all packets of calls.
 #[xdp]
 fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    if let Some(network) = packet::plain(&mut frame) {
+        let verdict = steer::steer(&mut frame, &network, &KernelTables { ctx: &ctx });
+        return carry_out(&ctx, &mut frame, &network, &verdict);
+    }
+    // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
+    let _ = unsafe { maps::PROGRAMS.tail_call(&ctx, ANY_PACKET) };
+    // Only between the first program's attachment and the entry of the second one.
+    xdp_action::XDP_PASS
+}
+
+/// Decides about frames of all kinds. The first program goes on here.
+#[xdp]
+fn voip_ha_any(ctx: XdpContext) -> u32 {
+    // SAFETY: as above.
+    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    match packet::network(&mut frame) {
+        Ok(network) => {
+            let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
+            let network = network.bounded();
+            let verdict = steer::steer(&mut frame, &network, &KernelTables { ctx: &ctx });
+            let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
+            carry_out(&ctx, &mut frame, &network, verdict)
+        }
+        Err(reason) => {
+            let verdict = steer::pass_by(reason);
+            count(&verdict, verdict.action.outcome, frame.len() as u64);
+            xdp_action::XDP_PASS
+        }
+    }
+}
+
+/// Does what was decided about a packet.
+#[inline(always)]
+fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     let bytes = frame.len() as u64;
-    let verdict = steer(&mut frame, &KernelTables { ctx: &ctx });
-    if let Some((key, first)) = verdict.to_remember(&mut frame) {
-        remember(&key, first);
+    if let Some(first) = verdict.to_remember() {
+        remember(&network.fragment_key(), first);
     }
-    let (action, outcome) = apply(&ctx, &mut frame, verdict.action);
-    count(&verdict, outcome, bytes);
+    let (action, outcome) = apply(ctx, frame, network, &verdict.action);
     if let Some(server) = verdict.server {
-        note(server, &verdict, outcome);
+        note(server, network, verdict, outcome);
     }
+    count(verdict, outcome, bytes);
     // Level 0, the default, is constant data for the verifier, which then removes all of this from the program.
     if action != xdp_action::XDP_REDIRECT {
-        debug!(&ctx, "frame of {} bytes not redirected: outcome {}", bytes, outcome as u8);
+        debug!(ctx, "frame of {} bytes not redirected: outcome {}", bytes, outcome as u8);
     }
     action
 }
 
 /// Carries out a verdict: the XDP action, and what to count.
 #[inline(always)]
-fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, action: Action) -> (u32, Outcome) {
-    match action {
-        Action::ToServer(rewrite, hop) => match redirect(frame, &rewrite, &hop) {
-            Some(action) => (action, Outcome::ToServer),
+fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Action) -> (u32, Outcome) {
+    let outcome = action.outcome;
+    match action.kind {
+        Kind::Redirect => match redirect(ctx, frame, network, action) {
+            Some(xdp_action::XDP_REDIRECT) => (xdp_action::XDP_REDIRECT, outcome),
+            Some(_) => (xdp_action::XDP_DROP, Outcome::Malformed),
+            None if outcome == Outcome::ToClient => by_stack(frame, network, &action.rewrite, Outcome::ToClientByStack),
             None => (xdp_action::XDP_DROP, Outcome::NoDevice),
         },
-        Action::ToServerByStack(rewrite) => by_stack(frame, &rewrite, Outcome::ToServerByStack),
-        Action::ToClient(rewrite, hop) => match redirect(frame, &rewrite, &hop) {
-            Some(action) => (action, Outcome::ToClient),
-            None => by_stack(frame, &rewrite, Outcome::ToClientByStack),
-        },
-        Action::ToClientByStack(rewrite) => by_stack(frame, &rewrite, Outcome::ToClientByStack),
-        Action::TellTooBig(mtu) => tell_too_big(ctx, frame, mtu),
-        Action::Pass(outcome) => (xdp_action::XDP_PASS, outcome),
-        Action::Drop(outcome) => (xdp_action::XDP_DROP, outcome),
+        Kind::ByStack => by_stack(frame, network, &action.rewrite, outcome),
+        Kind::TellTooBig => tell_too_big(ctx, network, action.mtu),
+        Kind::Pass => (xdp_action::XDP_PASS, outcome),
+        Kind::Drop => (xdp_action::XDP_DROP, outcome),
     }
 }
 
-/// Sends a packet out, or returns `None`, with nothing changed, if XDP cannot send to the device.
+/// Sends a packet out, or returns `None`, with nothing changed, if XDP cannot send to the device. What turns out too late to be
+/// impossible is dropped.
 #[inline(always)]
-fn redirect(frame: &mut Frame<'_>, rewrite: &Rewrite, hop: &Hop) -> Option<u32> {
+fn redirect(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Action) -> Option<u32> {
+    let Action { rewrite, hop, .. } = action;
     // The kernel only notes the device here and sends when the program has returned, so the order is free, and asking
     // first leaves the packet whole for another way.
-    let action = maps::DEVICES.redirect(hop.ifindex, 0).ok()?;
-    rewrite::addresses(frame, rewrite)?;
-    rewrite::forward(frame, hop)?;
-    Some(action)
+    let redirected = maps::DEVICES.redirect(hop.exit, 0).ok()?;
+    rewrite::addresses(frame, network, rewrite)?;
+    rewrite::count_down(frame, network)?;
+    if network.tags == 0 && hop.tags[0].id == 0 {
+        rewrite::address_frame(frame, hop)?;
+        return Some(redirected);
+    }
+    Some(retag(ctx, frame, network, hop).map_or(xdp_action::XDP_DROP, |()| redirected))
+}
+
+/// Gives a frame the next hop's VLAN tags. The frame is another one after this.
+#[inline(always)]
+fn retag(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, hop: &Hop) -> Option<()> {
+    let priority = rewrite::priority(frame, network);
+    // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -rewrite::growth(network, hop)) } != 0 {
+        return None;
+    }
+    // SAFETY: as in `voip_ha`.
+    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    rewrite::tag_frame(&mut frame, hop, network.family, priority)
 }
 
 /// Leaves it to the stack to resolve the neighbour, to fragment or to encapsulate. The stack counts down the time to
 /// live itself, and takes a packet from the VIP, a local address, only with `accept_local` (the controller sets it).
 #[inline(always)]
-fn by_stack(frame: &mut Frame<'_>, rewrite: &Rewrite, outcome: Outcome) -> (u32, Outcome) {
-    match rewrite::addresses(frame, rewrite) {
+fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome: Outcome) -> (u32, Outcome) {
+    match rewrite::addresses(frame, network, rewrite) {
         Some(()) => (xdp_action::XDP_PASS, outcome),
         None => (xdp_action::XDP_DROP, Outcome::Malformed),
     }
@@ -91,19 +142,18 @@ fn by_stack(frame: &mut Frame<'_>, rewrite: &Rewrite, outcome: Outcome) -> (u32,
 
 /// Turns the packet into the message about it and sends that back. The frame is another one after this.
 #[inline(always)]
-fn tell_too_big(ctx: &XdpContext, frame: &mut Frame<'_>, mtu: u16) -> (u32, Outcome) {
+fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let tables = KernelTables { ctx };
-    let Some(FragmentKey { source, destination, .. }) = packet::fragment_key(frame) else { return dropped };
-    let vip = tables.origin(&source).map_or(destination, |origin| origin.vip);
+    let vip = steer::vip_of(network, &KernelTables { ctx });
+    let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
-    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(TOO_BIG_GROWTH as i32)) } != 0 {
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {
         return dropped;
     }
     // SAFETY: as in `voip_ha`.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
-    let surplus = frame.len() as i32 - TOO_BIG_LEN as i32;
-    if rewrite::too_big(&mut frame, vip, mtu).is_none() {
+    let surplus = frame.len() as i32 - rewrite::too_big_length(network) as i32;
+    if rewrite::too_big(&mut frame, network, vip, mtu).is_none() {
         return dropped;
     }
     // SAFETY: as above.
@@ -134,18 +184,21 @@ fn remember(key: &FragmentKey, first: FirstFragment) {
 }
 
 #[inline(always)]
-fn note(server: ServerNumber, verdict: &Verdict, outcome: Outcome) {
-    match verdict.note {
-        Note::Sent { flip, flow } if matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack) => {
-            note_sent(server, verdict.class, flip);
-            if let Some(flow) = flow {
-                note_flow(&flow);
+fn note(server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Outcome) {
+    let (class, note) = (verdict.class, &verdict.note);
+    match note.news {
+        News::Sent if matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack) => {
+            note_sent(server, class, note.flip);
+            if note.is_flow {
+                let (client_port, service_port) = (note.client_port, note.service_port);
+                let (client, service) = (network.source, note.flip.service);
+                note_flow(&FlowKey { client, service, client_port, service_port });
             }
         }
-        Note::Heard { flip } if matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack) => {
-            note_heard(server, flip);
+        News::Heard if matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack) => {
+            note_heard(server, class, note.flip, note.is_target);
         }
-        Note::Refused { code } => note_refused(server, code),
+        News::Refused => note_refused(server, note.code),
         _ => {}
     }
 }
@@ -165,14 +218,14 @@ fn note_sent(server: ServerNumber, class: Class, flip: FlipId) {
         write_volatile(&raw mut (*pending).packets, before + 1);
         write_volatile(&raw mut (*pending).heard_at, heard_at);
     }
-    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip.index) {
+    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
         // SAFETY: as above.
         unsafe { stamp(&raw mut (*entry).first_to, flip.epoch, || bpf_ktime_get_ns()) };
     }
 }
 
 #[inline(always)]
-fn note_heard(server: ServerNumber, flip: Option<FlipId>) {
+fn note_heard(server: ServerNumber, class: Class, flip: FlipId, is_target: bool) {
     let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) else { return };
     // SAFETY: a helper without arguments; for the rest as above.
     let now = unsafe {
@@ -182,8 +235,10 @@ fn note_heard(server: ServerNumber, flip: Option<FlipId>) {
         }
         now
     };
-    let Some(flip) = flip else { return };
-    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip.index) {
+    if !is_target {
+        return;
+    }
+    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
         // SAFETY: as above.
         unsafe { stamp(&raw mut (*entry).first_back, flip.epoch, || now) };
     }

@@ -3,27 +3,27 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
-    Address, Counter, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES, MAX_FLIPS,
-    MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, PendingEntry,
-    SIGNALS_BYTES, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
+    Counter, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LINK_ROWS,
+    LinkEntry, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS,
+    MAX_SERVICES, MAX_WAYS, PendingEntry, SIGNALS_BYTES, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
 };
 
-/// VIP → service.
-///
-/// Without preallocation an entry that is replaced or removed is not reused while a packet still reads it.
-#[map]
-pub(crate) static SERVICES: HashMap<Address, ServiceEntry> = HashMap::pinned(MAX_SERVICES, BPF_F_NO_PREALLOC);
+use crate::memory::Memory;
 
-/// Address of a server → whose it is. Not preallocated for the same reason.
+/// Address → what it is. Mapped into the controller's memory, so that a row changes by one atomic store.
 #[map]
-pub(crate) static ORIGINS: HashMap<Address, OriginEntry> = HashMap::pinned(MAX_SERVERS, BPF_F_NO_PREALLOC);
+pub(crate) static ENDPOINTS: Array<EndpointRow> = Array::pinned(ENDPOINT_ROWS, BPF_F_MMAPABLE);
 
-/// Slot → server and next hop.
+/// Place → service.
 #[map]
-pub(crate) static SERVERS: Array<ServerEntry> = Array::pinned(MAX_SLOTS, 0);
+pub(crate) static SERVICES: Array<ServiceEntry> = Array::pinned(MAX_PLACES, 0);
+
+/// Slot and family → server and next hop.
+#[map]
+pub(crate) static SERVERS: Array<ServerEntry> = Array::pinned(MAX_WAYS, 0);
 
 /// Service → decision word. Mapped into the controller's memory, so that a flip is one atomic store.
 #[map]
@@ -57,6 +57,18 @@ pub(crate) static SIGNALS: RingBuf = RingBuf::pinned(SIGNALS_BYTES, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(MAX_COUNTERS, 0);
 
-/// The devices that packets may leave by, each under its own interface index.
+/// Device of the routing table → how frames leave by it.
 #[map]
-pub(crate) static DEVICES: DevMapHash = DevMapHash::pinned(MAX_DEVICES, 0);
+pub(crate) static LINKS: Array<LinkEntry> = Array::pinned(LINK_ROWS, 0);
+
+/// The devices that frames leave by, under the indexes of LINKS.
+#[map]
+pub(crate) static DEVICES: DevMap = DevMap::pinned(LINK_ROWS, 0);
+
+/// The program for all packets that are not plain, under [`ANY_PACKET`](voip_ha_ebpf::abi::ANY_PACKET).
+#[map]
+pub(crate) static PROGRAMS: ProgramArray = ProgramArray::pinned(MAX_PROGRAMS, 0);
+
+/// What one CPU knows of the packet at hand: see [`Memory`].
+#[map]
+pub(crate) static MEMORY: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);

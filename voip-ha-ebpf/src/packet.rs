@@ -1,109 +1,122 @@
-//! Reading a frame: Ethernet, IPv4, UDP.
+//! Reading a frame: Ethernet with up to two VLAN tags, IPv4 or IPv6, UDP or an ICMP error about UDP.
 //!
 //! [`Frame::at`] is the only way to touch packet bytes, and it checks bounds in a form that the kernel's verifier
-//! follows. All headers are byte arrays in network order, so they have no alignment and no endianness.
+//! follows. All headers have an alignment of 1 and are kept as they lie in the packet, so no endianness can be got wrong.
 
-use core::{marker::PhantomData, mem::size_of};
+mod frame;
+mod icmp;
+mod network;
 
-use crate::abi::{Address, FragmentKey, Mac};
+use core::mem::size_of;
+
+pub(crate) use self::icmp::{CODE_TOO_BIG, ICMP_UNREACHABLE, V6_TOO_BIG};
+pub use self::{
+    frame::{Bytes, Frame, Half, Wide, Word},
+    icmp::{ErrorOffsets, IcmpError, icmp_error},
+    network::{Network, NotNetwork, Piece, network, plain},
+};
+use crate::abi::Mac;
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LEN: usize = size_of::<Ethernet>();
-pub(crate) const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const ETHERTYPE_IPV4: u16 = u16::from_ne_bytes([0x08, 0x00]);
+pub(crate) const ETHERTYPE_IPV6: u16 = u16::from_ne_bytes([0x86, 0xdd]);
 pub(crate) const PROTOCOL_ICMP: u8 = 1;
+pub(crate) const PROTOCOL_ICMPV6: u8 = 58;
 const PROTOCOL_UDP: u8 = 17;
-/// "Destination unreachable" (RFC 792).
-pub(crate) const ICMP_UNREACHABLE: u8 = 3;
-/// "Fragmentation needed and DF set", with the MTU of the next hop (RFC 1191, section 4).
-pub(crate) const ICMP_TOO_BIG: u8 = 4;
-const ICMP_TIME_EXCEEDED: u8 = 11;
-const ICMP_PARAMETER_PROBLEM: u8 = 12;
-/// Bits of the first byte of the fragment word (RFC 791, section 3.1).
-const DONT_FRAGMENT: u8 = 0x40;
-const MORE_FRAGMENTS: u8 = 0x20;
-const OFFSET_HIGH: u8 = 0x1f;
-
-/// The bytes of one frame, from the Ethernet header on.
-pub struct Frame<'a> {
-    start: usize,
-    end: usize,
-    bytes: PhantomData<&'a mut [u8]>,
-}
-
-/// Types that any bytes are a valid value of, with alignment 1.
-///
-/// # Safety
-///
-/// The type must be made of `u8` and arrays of `u8` only.
-pub unsafe trait Bytes {}
 
 /// An Ethernet header.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Ethernet {
     /// Receiver.
     pub destination: Mac,
     /// Sender.
     pub source: Mac,
     /// EtherType.
-    pub ethertype: [u8; 2],
+    pub ethertype: Half,
+}
+
+/// What follows the EtherType of a VLAN tag.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Vlan {
+    /// Priority and number.
+    pub control: Half,
+    /// EtherType of what is tagged.
+    pub ethertype: Half,
 }
 
 /// An IPv4 header without its options.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Ipv4 {
     pub(crate) version_ihl: u8,
     pub(crate) tos: u8,
     pub(crate) total_length: [u8; 2],
-    pub(crate) identification: [u8; 2],
+    pub(crate) identification: Half,
     pub(crate) fragment: [u8; 2],
     /// Time to live, and the protocol beside it: the pair of bytes that the checksum covers together.
     pub ttl_protocol: [u8; 2],
     /// Header checksum.
-    pub checksum: [u8; 2],
+    pub checksum: Half,
     /// Sender.
-    pub source: Address,
+    pub source: Word,
     /// Receiver.
-    pub destination: Address,
+    pub destination: Word,
+}
+
+/// An IPv6 header.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    pub(crate) version_class: u8,
+    pub(crate) class_label: [u8; 3],
+    pub(crate) payload_length: [u8; 2],
+    pub(crate) next_header: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Sender.
+    pub source: Wide,
+    /// Receiver.
+    pub destination: Wide,
 }
 
 /// A UDP header.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Udp {
     source: [u8; 2],
     destination: [u8; 2],
     length: [u8; 2],
     /// Checksum over pseudo header, header and payload; 0 means none.
-    pub checksum: [u8; 2],
+    pub checksum: Half,
 }
 
-/// An ICMP header with the word behind it.
+/// An ICMP header, of either family, with the word behind it.
 #[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Icmp {
     pub(crate) kind: u8,
     pub(crate) code: u8,
-    pub(crate) checksum: [u8; 2],
+    pub(crate) checksum: Half,
     pub(crate) rest: [u8; 4],
 }
 
-// SAFETY: u8 only.
-unsafe impl<const N: usize> Bytes for [u8; N] {}
-// SAFETY: arrays of u8 only.
+// SAFETY: u8, arrays of u8 and types made of such only.
 unsafe impl Bytes for Ethernet {}
-// SAFETY: u8 and arrays of u8 only.
-unsafe impl Bytes for Icmp {}
-// SAFETY: u8 and arrays of u8 only.
+// SAFETY: as above.
+unsafe impl Bytes for Vlan {}
+// SAFETY: as above.
 unsafe impl Bytes for Ipv4 {}
-// SAFETY: arrays of u8 only.
+// SAFETY: as above.
+unsafe impl Bytes for Ipv6 {}
+// SAFETY: as above.
 unsafe impl Bytes for Udp {}
+// SAFETY: as above.
+unsafe impl Bytes for Icmp {}
 
 impl Ipv4 {
-    /// The header as its bytes.
-    #[inline(always)]
-    pub(crate) fn bytes(&self) -> &[u8; size_of::<Self>()] {
-        // SAFETY: made of u8 and arrays of u8, so it has no padding and the alignment of 1.
-        unsafe { &*core::ptr::from_ref(self).cast() }
-    }
-
     /// Bytes of the header with its options; nothing if it is none of IPv4.
     #[inline(always)]
     fn header_length(&self) -> Option<u8> {
@@ -112,72 +125,12 @@ impl Ipv4 {
     }
 }
 
-impl<'a> Frame<'a> {
-    /// A frame from the address of its first byte to the address past its last one, as XDP gives them.
-    ///
-    /// # Safety
-    ///
-    /// The bytes in between must be readable and writable for `'a`, and nobody else may use them meanwhile.
+impl Ipv6 {
+    /// Whether it is one at all.
     #[inline(always)]
-    pub unsafe fn new(start: usize, end: usize) -> Self {
-        Self { start, end, bytes: PhantomData }
+    fn is_one(&self) -> bool {
+        self.version_class >> 4 == 6
     }
-
-    /// A frame in host memory.
-    pub fn from_slice(bytes: &'a mut [u8]) -> Self {
-        let range = bytes.as_mut_ptr_range();
-        Self { start: range.start as usize, end: range.end as usize, bytes: PhantomData }
-    }
-
-    /// Bytes of the frame.
-    #[inline(always)]
-    pub fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    /// Whether the frame has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The header at `offset`, or `None` if it does not lie wholly inside the frame.
-    #[inline(always)]
-    pub fn at<T: Bytes>(&mut self, offset: usize) -> Option<&mut T> {
-        if self.start + offset + size_of::<T>() > self.end {
-            return None;
-        }
-        // SAFETY: inside the frame as just checked, any bytes are a valid T with alignment 1, and the mutable borrow of
-        // self keeps the reference unique.
-        Some(unsafe { &mut *((self.start + offset) as *mut T) })
-    }
-}
-
-/// The addresses of an IPv4 packet and what is needed to read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Sender.
-    pub source: Address,
-    /// Receiver.
-    pub destination: Address,
-    /// Time to live.
-    pub ttl: u8,
-    /// Bytes of header and payload, as the header claims.
-    pub total_length: u16,
-    protocol: u8,
-    identification: [u8; 2],
-    fragment: [u8; 2],
-    header_length: u8,
-}
-
-/// What part of a packet this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// All of it.
-    Whole,
-    /// Its first fragment, which has the ports.
-    First,
-    /// Another fragment.
-    Later,
 }
 
 /// The ports of a UDP datagram, in host order, and where its header is.
@@ -191,50 +144,7 @@ pub struct Datagram {
     pub offset: usize,
 }
 
-/// An ICMP error about a UDP datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IcmpError {
-    /// Code of a destination unreachable, such as 3 for a port; nothing if it is another error.
-    pub unreachable: Option<u8>,
-    /// Sender of the datagram that is quoted.
-    pub source: Address,
-    /// Its receiver.
-    pub destination: Address,
-    /// Sender's port in host order; 0 if the quotation ends before the UDP header does.
-    pub source_port: u16,
-    /// Receiver's port, likewise.
-    pub destination_port: u16,
-    /// Where the message is.
-    pub offsets: ErrorOffsets,
-}
-
-/// Where the parts of an ICMP error are, from the start of the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ErrorOffsets {
-    /// The ICMP header. The quoted IP header is right behind it.
-    pub icmp: usize,
-    /// The quoted UDP header.
-    pub udp: usize,
-}
-
-impl ErrorOffsets {
-    /// Offset of the quoted IP header.
-    #[inline(always)]
-    pub fn quoted(&self) -> usize {
-        self.icmp + size_of::<Icmp>()
-    }
-}
-
-/// Why a frame is no IPv4 packet that could be a service's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotNetwork {
-    /// An Ethernet broadcast or multicast.
-    NotUnicast,
-    /// Another protocol, or no complete IPv4 header.
-    NotIpv4,
-}
-
-/// Why an IPv4 packet is no UDP datagram with readable ports.
+/// Why an IP packet is no UDP datagram with readable ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotDatagram {
     /// Another protocol.
@@ -243,79 +153,6 @@ pub enum NotDatagram {
     LaterFragment,
     /// The lengths of frame, packet and datagram contradict each other.
     Malformed,
-}
-
-impl Network {
-    /// Whether the packet carries ICMP.
-    #[inline(always)]
-    pub fn is_icmp(&self) -> bool {
-        self.protocol == PROTOCOL_ICMP
-    }
-
-    /// What part of a packet this is.
-    #[inline(always)]
-    pub fn piece(&self) -> Piece {
-        let [high, low] = self.fragment;
-        match (high & OFFSET_HIGH, low, high & MORE_FRAGMENTS) {
-            (0, 0, 0) => Piece::Whole,
-            (0, 0, _) => Piece::First,
-            _ => Piece::Later,
-        }
-    }
-
-    /// Whether its sender forbids to fragment it.
-    #[inline(always)]
-    pub fn dont_fragment(&self) -> bool {
-        self.fragment[0] & DONT_FRAGMENT != 0
-    }
-
-    /// Whether its sender may be told by ICMP what became of it: not about ICMP, not about a fragment but the first, and only
-    /// to a single host (RFC 1122, section 3.2.2). What has IP options is left out, because the answer has a fixed length.
-    #[inline(always)]
-    pub fn may_be_told(&self) -> bool {
-        let [first, ..] = self.source;
-        let is_host = first != 0 && first != 127 && first < 224 && self.source != self.destination;
-        let has_options = usize::from(self.header_length) != size_of::<Ipv4>();
-        is_host && !has_options && !self.is_icmp() && self.piece() != Piece::Later
-    }
-
-    /// What the fragments of one UDP datagram have in common.
-    #[inline(always)]
-    pub fn fragment_key(&self) -> FragmentKey {
-        FragmentKey { source: self.source, destination: self.destination, identification: self.identification }
-    }
-}
-
-/// Reads Ethernet and IPv4 headers.
-#[inline(always)]
-pub fn network(frame: &mut Frame<'_>) -> Result<Network, NotNetwork> {
-    let ethernet: &mut Ethernet = frame.at(0).ok_or(NotNetwork::NotIpv4)?;
-    if ethernet.destination[0] & 1 != 0 {
-        return Err(NotNetwork::NotUnicast);
-    }
-    if ethernet.ethertype != ETHERTYPE_IPV4 {
-        return Err(NotNetwork::NotIpv4);
-    }
-    let ip: &mut Ipv4 = frame.at(ETHERNET_LEN).ok_or(NotNetwork::NotIpv4)?;
-    let header_length = ip.header_length().ok_or(NotNetwork::NotIpv4)?;
-    Ok(Network {
-        source: ip.source,
-        destination: ip.destination,
-        ttl: ip.ttl_protocol[0],
-        total_length: u16::from_be_bytes(ip.total_length),
-        protocol: ip.ttl_protocol[1],
-        identification: ip.identification,
-        fragment: ip.fragment,
-        header_length,
-    })
-}
-
-/// What the fragments of the UDP datagram in this frame have in common. The frame is one that [`network`] has read.
-#[inline(always)]
-pub fn fragment_key(frame: &mut Frame<'_>) -> Option<FragmentKey> {
-    let ip: &mut Ipv4 = frame.at(ETHERNET_LEN)?;
-    let (source, destination) = (ip.source, ip.destination);
-    Some(FragmentKey { source, destination, identification: ip.identification })
 }
 
 /// Reads the UDP header of a packet or first fragment, and checks that the lengths fit into each other: the frame may be
@@ -328,59 +165,19 @@ pub fn datagram(frame: &mut Frame<'_>, network: &Network) -> Result<Datagram, No
     }
     let piece = network.piece();
     let frame_length = frame.len();
-    let offset = ETHERNET_LEN + usize::from(network.header_length);
+    let offset = network.upper;
     if piece == Piece::Later {
-        let packet_end = ETHERNET_LEN + usize::from(network.total_length);
+        let packet_end = network.end();
         let is_whole = offset < packet_end && packet_end <= frame_length;
         return Err(if is_whole { NotDatagram::LaterFragment } else { NotDatagram::Malformed });
     }
     let udp: &mut Udp = frame.at(offset).ok_or(NotDatagram::Malformed)?;
-    let udp_length = u16::from_be_bytes(udp.length);
-    let packet_end = ETHERNET_LEN + usize::from(network.total_length);
-    let here = if piece == Piece::First { size_of::<Udp>() } else { usize::from(udp_length) };
-    if usize::from(udp_length) < size_of::<Udp>() || offset + here > packet_end || packet_end > frame_length {
+    let udp_length = usize::from(u16::from_be_bytes(udp.length));
+    let packet_end = network.end();
+    let here = if piece == Piece::First { size_of::<Udp>() } else { udp_length };
+    if udp_length < size_of::<Udp>() || offset + here > packet_end || packet_end > frame_length {
         return Err(NotDatagram::Malformed);
     }
-    Ok(Datagram {
-        source_port: u16::from_be_bytes(udp.source),
-        destination_port: u16::from_be_bytes(udp.destination),
-        offset,
-    })
-}
-
-/// Reads an ICMP error about a UDP datagram: a first fragment, or the whole, with the quoted IPv4 header inside the packet, and
-/// that inside the frame. `None` if the packet is anything else. No checksum is looked at: it is a claim of its sender in any
-/// case.
-#[inline(always)]
-pub fn icmp_error(frame: &mut Frame<'_>, network: &Network) -> Option<IcmpError> {
-    if !network.is_icmp() || network.piece() == Piece::Later {
-        return None;
-    }
-    let offset = ETHERNET_LEN + usize::from(network.header_length);
-    let frame_length = frame.len();
-    let icmp: &mut Icmp = frame.at(offset)?;
-    let unreachable = match icmp.kind {
-        ICMP_UNREACHABLE => Some(icmp.code),
-        ICMP_TIME_EXCEEDED | ICMP_PARAMETER_PROBLEM => None,
-        _ => return None,
-    };
-    let quoted = offset + size_of::<Icmp>();
-    let ip: &mut Ipv4 = frame.at(quoted)?;
-    let header_length = ip.header_length()?;
-    let (source, destination, protocol) = (ip.source, ip.destination, ip.ttl_protocol[1]);
-    let has_ports = ip.fragment[0] & OFFSET_HIGH == 0 && ip.fragment[1] == 0;
-    // After the bounds of the frame, which the compiler would otherwise conclude from this where the verifier cannot.
-    let packet_end = ETHERNET_LEN + usize::from(network.total_length);
-    if quoted + size_of::<Ipv4>() > packet_end || packet_end > frame_length || protocol != PROTOCOL_UDP {
-        return None;
-    }
-    let offsets = ErrorOffsets { icmp: offset, udp: quoted + usize::from(header_length) };
-    let (mut source_port, mut destination_port) = (0, 0);
-    if has_ports
-        && let Some(udp) = frame.at::<Udp>(offsets.udp)
-        && offsets.udp + size_of::<Udp>() <= packet_end
-    {
-        (source_port, destination_port) = (u16::from_be_bytes(udp.source), u16::from_be_bytes(udp.destination));
-    }
-    Some(IcmpError { unreachable, source, destination, source_port, destination_port, offsets })
+    let (source_port, destination_port) = (u16::from_be_bytes(udp.source), u16::from_be_bytes(udp.destination));
+    Ok(Datagram { source_port, destination_port, offset })
 }

@@ -1,15 +1,21 @@
 //! Applying a verdict to the bytes of a packet.
 
+mod tags;
 mod too_big;
 
+use core::mem::size_of;
+
 use crate::{
-    abi::Address,
+    abi::{Address, Family},
     checksum::Change,
-    packet::{ETHERNET_LEN, ErrorOffsets, Ethernet, Frame, Icmp, Ipv4, Udp},
+    packet::{ErrorOffsets, Ethernet, Frame, Icmp, Ipv4, Ipv6, Network, Udp},
     steer::Hop,
 };
 
-pub use too_big::{TOO_BIG_GROWTH, TOO_BIG_LEN, too_big};
+pub use self::{
+    tags::{growth, priority, tag_frame},
+    too_big::{too_big, too_big_growth, too_big_length},
+};
 
 /// The addresses a packet is to have. The ports stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,89 +28,151 @@ pub struct Rewrite {
     pub inside: Inside,
 }
 
-/// What follows from other addresses behind the IP header.
+/// What follows from other addresses behind the IP header. All offsets are from the start of the frame, and 0 where there is no such
+/// thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inside {
-    /// The checksum of the UDP header at this offset from the start of the frame, which covers the addresses.
-    Datagram(usize),
-    /// Nothing: a fragment without a UDP header. The checksum is in the first one.
-    NoPorts,
-    /// The packet that an ICMP error quotes.
-    Error(Quotation),
-}
-
-/// The addresses that a quoted packet is to have, and where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quotation {
-    /// Where it is.
-    pub offsets: ErrorOffsets,
-    /// Sender.
+pub struct Inside {
+    /// Offset of the UDP header, whose checksum covers the addresses. A fragment but the first has none.
+    pub udp: usize,
+    /// Where the packet is that an ICMP error quotes.
+    pub error: ErrorOffsets,
+    /// Sender that the quotation is to have.
     pub source: Address,
-    /// Receiver.
+    /// Its receiver.
     pub destination: Address,
 }
 
-/// Replaces the addresses of a packet and updates all checksums that cover them. Returns `None`, with nothing changed, if
-/// the headers do not lie inside the frame.
+impl Inside {
+    /// Nothing: a fragment without a UDP header. The checksum is in the first one.
+    pub const NO_PORTS: Self =
+        Self { udp: 0, error: ErrorOffsets { icmp: 0, udp: 0 }, source: Address::NONE, destination: Address::NONE };
+
+    /// A UDP header.
+    #[inline(always)]
+    pub const fn datagram(udp: usize) -> Self {
+        Self { udp, ..Self::NO_PORTS }
+    }
+}
+
+impl Rewrite {
+    /// Nothing is sent.
+    pub const NONE: Self = Self { source: Address::NONE, destination: Address::NONE, inside: Inside::NO_PORTS };
+}
+
+/// An offset that was kept is inside any frame: the kernel's verifier may have lost sight of what it was computed from.
 #[inline(always)]
-pub fn addresses(frame: &mut Frame<'_>, rewrite: &Rewrite) -> Option<()> {
-    let _: &mut Ipv4 = frame.at(ETHERNET_LEN)?;
+fn kept(offset: usize) -> usize {
+    offset & 0x3fff
+}
+
+/// Replaces the addresses of a packet, which `network` was read from, and updates all checksums that cover them. Returns `None`,
+/// with nothing changed, if the headers do not lie inside the frame.
+#[inline(always)]
+pub fn addresses(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite) -> Option<()> {
     // Looked at first, so that nothing is half done.
-    match &rewrite.inside {
-        Inside::Datagram(udp) => {
-            let _: &mut Udp = frame.at(*udp)?;
+    match network.family {
+        Family::V4 => {
+            frame.at::<Ipv4>(network.offset)?;
         }
-        Inside::NoPorts => {}
-        Inside::Error(quotation) => quoted(frame, quotation)?,
+        Family::V6 => {
+            frame.at::<Ipv6>(network.offset)?;
+        }
     }
-    let ip: &mut Ipv4 = frame.at(ETHERNET_LEN)?;
-    let change = replace(ip, rewrite.source, rewrite.destination);
-    if let Inside::Datagram(udp) = rewrite.inside {
-        let udp: &mut Udp = frame.at(udp)?;
-        udp.checksum = change.apply_udp(udp.checksum);
+    let (inside, is_error) = (&rewrite.inside, rewrite.inside.error.icmp != 0);
+    let mut message = Change::default();
+    if inside.udp != 0 {
+        frame.at::<Udp>(kept(inside.udp))?;
+    }
+    if is_error {
+        message = quoted(frame, network.family, inside)?;
+    }
+    let change = replace(frame, network.family, network.offset, rewrite.source, rewrite.destination)?.0;
+    if inside.udp != 0 {
+        let udp: &mut Udp = frame.at(kept(inside.udp))?;
+        udp.checksum.set(change.apply_udp(udp.checksum.get()));
+    }
+    if is_error {
+        // That of ICMPv6 covers the addresses too (RFC 4443, section 2.3).
+        let covered = if network.family == Family::V6 { message.and(change) } else { message };
+        let icmp: &mut Icmp = frame.at(kept(inside.error.icmp))?;
+        icmp.checksum.set(covered.apply(icmp.checksum.get()));
     }
     Some(())
 }
 
-/// Replaces the addresses in an IP header and updates its checksum. Returns the change of the addresses.
+/// Replaces the addresses in the IP header at `offset`, and updates its checksum. Returns the change of the addresses, and that
+/// of the header.
 #[inline(always)]
-fn replace(ip: &mut Ipv4, source: Address, destination: Address) -> Change {
-    let change = Change::of_address(ip.source, source).and(Change::of_address(ip.destination, destination));
-    ip.source = source;
-    ip.destination = destination;
-    ip.checksum = change.apply(ip.checksum);
-    change
+fn replace(
+    frame: &mut Frame<'_>,
+    family: Family,
+    offset: usize,
+    source: Address,
+    destination: Address,
+) -> Option<(Change, Change)> {
+    match family {
+        Family::V4 => {
+            let ip: &mut Ipv4 = frame.at(offset)?;
+            let (source, destination) = (source.last_word(), destination.last_word());
+            let change = Change::of_word(ip.source.get(), source);
+            let change = change.and(Change::of_word(ip.destination.get(), destination));
+            ip.source.set(source);
+            ip.destination.set(destination);
+            let before = ip.checksum.get();
+            let after = change.apply(before);
+            ip.checksum.set(after);
+            Some((change, change.and(Change::of_pair(before, after))))
+        }
+        Family::V6 => {
+            let ip: &mut Ipv6 = frame.at(offset)?;
+            let change = Change::of_address(ip.source.address(), source);
+            let change = change.and(Change::of_address(ip.destination.address(), destination));
+            ip.source.set(source);
+            ip.destination.set(destination);
+            Some((change, change))
+        }
+    }
 }
 
-/// Replaces the addresses in a quotation, and updates its checksums and that of the message, which covers it all.
+/// Replaces the addresses in a quotation, and updates its checksums. Returns the change of the quotation.
 #[inline(always)]
-fn quoted(frame: &mut Frame<'_>, quotation: &Quotation) -> Option<()> {
-    let Quotation { offsets, source, destination } = quotation;
-    let _: &mut Icmp = frame.at(offsets.icmp)?;
-    let _: &mut Udp = frame.at(offsets.udp)?;
-    let ip: &mut Ipv4 = frame.at(offsets.quoted())?;
-    let before = ip.checksum;
-    let addresses = replace(ip, *source, *destination);
-    let mut change = addresses.and(Change::of_pair(before, ip.checksum));
-    let udp: &mut Udp = frame.at(offsets.udp)?;
-    let before = udp.checksum;
-    udp.checksum = addresses.apply_udp(before);
-    change = change.and(Change::of_pair(before, udp.checksum));
-    let icmp: &mut Icmp = frame.at(offsets.icmp)?;
-    icmp.checksum = change.apply(icmp.checksum);
+fn quoted(frame: &mut Frame<'_>, family: Family, inside: &Inside) -> Option<Change> {
+    let (icmp, udp) = (kept(inside.error.icmp), kept(inside.error.udp));
+    frame.at::<Icmp>(icmp)?;
+    frame.at::<Udp>(udp)?;
+    let (addresses, header) = replace(frame, family, icmp + size_of::<Icmp>(), inside.source, inside.destination)?;
+    let udp: &mut Udp = frame.at(udp)?;
+    let before = udp.checksum.get();
+    let after = addresses.apply_udp(before);
+    udp.checksum.set(after);
+    Some(header.and(Change::of_pair(before, after)))
+}
+
+/// Counts down the time to live, which the caller knows to be above 1, as a router does with a packet that it sends on. Returns
+/// `None`, with nothing changed, if the header does not lie inside the frame.
+#[inline(always)]
+pub fn count_down(frame: &mut Frame<'_>, network: &Network) -> Option<()> {
+    match network.family {
+        Family::V4 => {
+            let ip: &mut Ipv4 = frame.at(network.offset)?;
+            let [ttl, protocol] = ip.ttl_protocol;
+            let counted_down = [ttl.wrapping_sub(1), protocol];
+            let change = Change::of_pair(u16::from_ne_bytes(ip.ttl_protocol), u16::from_ne_bytes(counted_down));
+            ip.checksum.set(change.apply(ip.checksum.get()));
+            ip.ttl_protocol = counted_down;
+        }
+        Family::V6 => {
+            let ip: &mut Ipv6 = frame.at(network.offset)?;
+            ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        }
+    }
     Some(())
 }
 
-/// Does what a router does to a packet that it sends on: counts down the time to live, which the caller knows to be
-/// above 1, and addresses the frame to the next hop. Returns `None`, with nothing changed, if the headers do not lie
-/// inside the frame.
+/// Addresses a frame that has no VLAN tags, and needs none, to the next hop. Returns `None`, with nothing changed, if the header does
+/// not lie inside the frame.
 #[inline(always)]
-pub fn forward(frame: &mut Frame<'_>, hop: &Hop) -> Option<()> {
-    let ip: &mut Ipv4 = frame.at(ETHERNET_LEN)?;
-    let [ttl, protocol] = ip.ttl_protocol;
-    let counted_down = [ttl.wrapping_sub(1), protocol];
-    ip.checksum = Change::of_pair(ip.ttl_protocol, counted_down).apply(ip.checksum);
-    ip.ttl_protocol = counted_down;
+pub fn address_frame(frame: &mut Frame<'_>, hop: &Hop) -> Option<()> {
     let ethernet: &mut Ethernet = frame.at(0)?;
     ethernet.source = hop.source;
     ethernet.destination = hop.destination;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!           to a VIP ──► service port? ──► server of its class ──► its next hop ──► fits? ──► redirect
-//! IPv4? ──► from a server ──► to no server? ──► service port? ──► route ──► may send? ──► redirect (or by the stack)
+//! IP? ────► from a server ──► to no server? ──► service port? ──► route ──► may send? ──► redirect (or by the stack)
 //!           ICMP error about one of these ──► to whom the other end of that is ──► redirect
 //!           anything else ──► pass, untouched
 //! ```
@@ -20,8 +20,8 @@ mod towards_server;
 
 use crate::{
     abi::{
-        Address, Class, FirstFragment, FlowKey, FragmentKey, Mac, OriginEntry, Outcome, ServerEntry, ServerNumber,
-        ServiceEntry, Slot, SteeringWord, flip_index,
+        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, MAX_TAGS, Mac, NO_EXIT, Outcome, ServerEntry,
+        ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, VlanTag,
     },
     packet::{self, Frame, Network, NotDatagram, NotNetwork, Piece},
     rewrite::Rewrite,
@@ -29,14 +29,14 @@ use crate::{
 
 /// What the decision looks up.
 pub trait Tables {
-    /// The service that owns `vip`.
-    fn service(&self, vip: &Address) -> Option<&ServiceEntry>;
-    /// The server that owns `address`.
-    fn origin(&self, address: &Address) -> Option<&OriginEntry>;
+    /// What an address is.
+    fn endpoint(&self, address: &Address) -> Endpoint;
+    /// The service in this place.
+    fn service(&self, place: ServicePlace) -> Option<&ServiceEntry>;
     /// The decision word of the service with this index.
     fn steering(&self, service: u32) -> Option<SteeringWord>;
-    /// The entry in this slot.
-    fn server(&self, slot: Slot) -> Option<&ServerEntry>;
+    /// The way to the server in this slot by this family.
+    fn server(&self, slot: Slot, family: Family) -> Option<&ServerEntry>;
     /// Index of the device that the frame came in by.
     fn ingress(&self) -> u32;
     /// What the first fragment of a datagram says about the others, if it was seen.
@@ -48,6 +48,8 @@ pub trait Tables {
 /// A question to the routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteQuery {
+    /// Family of both addresses.
+    pub family: Family,
     /// Sender, as the client will see it: the VIP.
     pub source: Address,
     /// Receiver.
@@ -57,7 +59,7 @@ pub struct RouteQuery {
     /// Receiver's port, in host order.
     pub destination_port: u16,
     /// Bytes of the IP packet, to be compared with the MTU.
-    pub total_length: u16,
+    pub total_length: u32,
 }
 
 /// An answer of the routing table.
@@ -69,7 +71,7 @@ pub enum Route {
     /// encapsulation.
     Stack,
     /// There is a route, and the packet is larger than this MTU of it.
-    TooLarge(u16),
+    TooLarge(u32),
     /// To the gateway itself, or no route.
     NotForwarded,
     /// A route that refuses, or forwarding is switched off on the interface.
@@ -79,12 +81,14 @@ pub enum Route {
 /// The next hop of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// Index of the device that the packet leaves by.
-    pub ifindex: u32,
+    /// Index in the map `DEVICES` of the device that the packet leaves by.
+    pub exit: u32,
     /// Ethernet address of that device.
     pub source: Mac,
     /// Ethernet address of the neighbour.
     pub destination: Mac,
+    /// VLAN tags, the outer one first.
+    pub tags: [VlanTag; MAX_TAGS],
 }
 
 /// What is to be done with a packet, whom it is counted for, and what it says about that server.
@@ -98,141 +102,231 @@ pub struct Verdict {
     pub action: Action,
     /// What is to be noted once that is done.
     pub note: Note,
-    /// Whether this is the first fragment of a datagram, which the others will follow: see [`Verdict::to_remember`].
-    pub is_first: bool,
+    /// If this is the first fragment of a datagram, which the others will follow, one more than the number of the server's slot, or 1
+    /// if there is none; otherwise 0. See [`Verdict::to_remember`].
+    pub leads: u32,
 }
 
 /// What a packet says about a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Nothing.
-    Nothing,
-    /// If it is redirected: the server was sent one packet more.
-    Sent {
-        /// Under which flip.
-        flip: FlipId,
-        /// The flow to be noted, while flows are counted.
-        flow: Option<FlowKey>,
-    },
-    /// If it goes to the client: the server is alive. Only what came in by the way to the server says so: a stranger on the
-    /// front can write any sender into a packet.
-    Heard {
-        /// Under which flip, if packets of this class go to the server.
-        flip: Option<FlipId>,
-    },
-    /// Somebody says that the server, or its port, cannot be reached.
-    Refused {
-        /// Code of the ICMP message.
-        code: u8,
-    },
+pub struct Note {
+    /// What kind of news it is.
+    pub news: News,
+    /// Under which flip a packet was sent or heard.
+    pub flip: FlipId,
+    /// Of what is heard: whether packets of this class go to the server.
+    pub is_target: bool,
+    /// Of what is sent: whether the flow is to be noted.
+    pub is_flow: bool,
+    /// Its client's port, in host order.
+    pub client_port: u16,
+    /// Its service's port, in host order.
+    pub service_port: u16,
+    /// Code of the ICMP message by which a server is refused.
+    pub code: u8,
 }
 
-/// Where the first packets of one flip and class are stamped.
+/// A kind of news about a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// None.
+    Nothing,
+    /// If it is redirected: the server was sent one packet more.
+    Sent,
+    /// If it goes to the client: the server is alive. Only what came in by the way to the server says so: a stranger on the
+    /// front can write any sender into a packet.
+    Heard,
+    /// Somebody says that the server, or its port, cannot be reached.
+    Refused,
+}
+
+impl Note {
+    const NOTHING: Self = Self {
+        news: News::Nothing,
+        flip: FlipId { service: 0, epoch: 0 },
+        is_target: false,
+        is_flow: false,
+        client_port: 0,
+        service_port: 0,
+        code: 0,
+    };
+}
+
+/// Where the first packets of one flip are stamped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlipId {
-    /// Index in the map `FLIPS`.
-    pub index: u32,
-    /// The stamp there is this flip's if it has this epoch.
+    /// The service.
+    pub service: u32,
+    /// The stamp is this flip's if it has this epoch.
     pub epoch: u16,
 }
 
-impl FlipId {
+/// What is to be done with a packet, and what it is counted as.
+///
+/// A plain record with a value in every field, and no enum with payloads: of such the compiler merges what is undefined in one
+/// variant with what is not in another, and the kernel's verifier refuses that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// What kind of action it is.
+    pub kind: Kind,
+    /// What the packet is counted as, if the action succeeds.
+    pub outcome: Outcome,
+    /// To whatever is sent on.
+    pub rewrite: Rewrite,
+    /// To whatever is redirected.
+    pub hop: Hop,
+    /// What the sender is told.
+    pub mtu: u32,
+}
+
+/// A kind of action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Rewrite the packet and send it to the next hop.
+    Redirect,
+    /// Rewrite it and let the kernel's stack send it.
+    ByStack,
+    /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has neither IP options nor extension
+    /// headers.
+    TellTooBig,
+    /// Leave it to the kernel's stack as it is.
+    Pass,
+    /// Drop it.
+    Drop,
+}
+
+impl Action {
     #[inline(always)]
-    fn of(service: u32, word: SteeringWord, class: Class) -> Self {
-        Self { index: flip_index(service, word.epoch(), class), epoch: word.epoch() }
+    const fn new(kind: Kind, outcome: Outcome) -> Self {
+        Self { kind, outcome, rewrite: Rewrite::NONE, hop: Hop::NONE, mtu: 0 }
+    }
+
+    /// Leaves the packet to the kernel's stack as it is.
+    #[inline(always)]
+    pub const fn pass(outcome: Outcome) -> Self {
+        Self::new(Kind::Pass, outcome)
+    }
+
+    /// Drops it.
+    #[inline(always)]
+    pub const fn drop(outcome: Outcome) -> Self {
+        Self::new(Kind::Drop, outcome)
+    }
+
+    /// Tells its sender this MTU.
+    #[inline(always)]
+    pub const fn tell_too_big(mtu: u32) -> Self {
+        Self { mtu, ..Self::new(Kind::TellTooBig, Outcome::ToldTooBig) }
+    }
+
+    /// Rewrites it and sends it to the next hop.
+    #[inline(always)]
+    pub const fn redirect(rewrite: Rewrite, hop: Hop, outcome: Outcome) -> Self {
+        Self { rewrite, hop, ..Self::new(Kind::Redirect, outcome) }
+    }
+
+    /// Rewrites it and lets the kernel's stack send it.
+    #[inline(always)]
+    pub const fn by_stack(rewrite: Rewrite, outcome: Outcome) -> Self {
+        Self { rewrite, ..Self::new(Kind::ByStack, outcome) }
     }
 }
 
-/// What is to be done with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Rewrite it and send it to the server of its class.
-    ToServer(Rewrite, Hop),
-    /// Rewrite it and let the kernel's stack send it to that server.
-    ToServerByStack(Rewrite),
-    /// Rewrite it and send it to the client.
-    ToClient(Rewrite, Hop),
-    /// Rewrite it and let the kernel's stack send it to the client.
-    ToClientByStack(Rewrite),
-    /// Send its sender an ICMP "fragmentation needed" with this MTU instead (RFC 1191, section 4). The packet has no IP options.
-    TellTooBig(u16),
-    /// Leave it to the kernel's stack as it is.
-    Pass(Outcome),
-    /// Drop it.
-    Drop(Outcome),
+impl Hop {
+    const NONE: Self =
+        Self { exit: NO_EXIT, source: [0; 6], destination: [0; 6], tags: [VlanTag { protocol: 0, id: 0 }; MAX_TAGS] };
 }
 
 impl Verdict {
     /// A verdict that says nothing about a server.
     #[inline(always)]
     fn plain(server: Option<ServerNumber>, class: Class, action: Action) -> Self {
-        Self { server, class, action, note: Note::Nothing, is_first: false }
+        Self { server, class, action, note: Note::NOTHING, leads: 0 }
     }
 
     #[inline(always)]
     fn pass(outcome: Outcome) -> Self {
-        Self::plain(None, Class::Other, Action::Pass(outcome))
+        Self::plain(None, Class::Other, Action::pass(outcome))
     }
 
     /// The fragments that follow this packet, if there are any, belong to what it was taken for.
     #[inline(always)]
-    fn leading(self, network: &Network) -> Self {
-        Self { is_first: network.piece() == Piece::First, ..self }
+    fn leading(self, network: &Network, slot: Slot) -> Self {
+        Self { leads: if network.piece() == Piece::First { slot.0 + 1 } else { 0 }, ..self }
     }
 
-    /// What the other fragments of the same datagram have to know. `frame` is as it was when it was decided about.
+    /// What the other fragments of the same datagram have to know.
     #[inline(always)]
-    pub fn to_remember(&self, frame: &mut Frame<'_>) -> Option<(FragmentKey, FirstFragment)> {
-        if !self.is_first {
+    pub fn to_remember(&self) -> Option<FirstFragment> {
+        if self.leads == 0 {
             return None;
         }
-        let key = packet::fragment_key(frame)?;
-        let of_server = |server, by_stack| FirstFragment::OfServer { server, class: self.class, by_stack };
-        let first = match self.action {
-            Action::Pass(_) => FirstFragment::Passed,
-            Action::ToServer(rewrite, _) => of_server(rewrite.destination, false),
-            Action::ToServerByStack(rewrite) => of_server(rewrite.destination, true),
-            Action::ToClient(..) => of_server(key.source, false),
-            Action::ToClientByStack(_) => of_server(key.source, true),
-            Action::TellTooBig(_) | Action::Drop(_) => return None,
-        };
-        Some((key, first))
+        let of_server =
+            |by_stack| Some(FirstFragment::OfServer { slot: Slot(self.leads - 1), class: self.class, by_stack });
+        match self.action.kind {
+            Kind::Pass => Some(FirstFragment::Passed),
+            Kind::Redirect => of_server(false),
+            Kind::ByStack => of_server(true),
+            Kind::TellTooBig | Kind::Drop => None,
+        }
     }
 }
 
-/// Decides about one frame.
+/// Decides about a frame without a packet that could be a service's.
 #[inline(always)]
-pub fn steer(frame: &mut Frame<'_>, tables: &impl Tables) -> Verdict {
-    let network = match packet::network(frame) {
-        Ok(network) => network,
-        Err(NotNetwork::NotUnicast) => return Verdict::pass(Outcome::NotUnicast),
-        Err(NotNetwork::NotIpv4) => return Verdict::pass(Outcome::NotIpv4),
-    };
+pub fn pass_by(reason: NotNetwork) -> Verdict {
+    Verdict::pass(match reason {
+        NotNetwork::NotUnicast => Outcome::NotUnicast,
+        NotNetwork::NotIp => Outcome::NotIp,
+    })
+}
+
+/// Decides about the packet in a frame.
+#[inline(always)]
+pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> Verdict {
+    let receiver = tables.endpoint(&network.destination);
     if network.is_icmp() {
-        return errors::icmp(frame, &network, tables);
+        return errors::icmp(frame, network, receiver, tables);
     }
-    if let Some(service) = tables.service(&network.destination) {
-        return match packet::datagram(frame, &network) {
-            Ok(datagram) => towards_server::datagram(&network, &datagram, service, tables),
-            Err(NotDatagram::LaterFragment) => towards_server::later_fragment(&network, service, tables),
+    if receiver.is_vip()
+        && let Some(service) = tables.service(receiver.place())
+    {
+        let to = towards_server::Towards { index: receiver.place().service(), service };
+        return match packet::datagram(frame, network) {
+            Ok(datagram) => towards_server::datagram(network, &datagram, &to, tables),
+            Err(NotDatagram::LaterFragment) => towards_server::later_fragment(network, &to, tables),
             Err(NotDatagram::NotUdp) => Verdict::pass(Outcome::NotUdp),
-            Err(NotDatagram::Malformed) => Verdict::plain(None, Class::Other, Action::Drop(Outcome::Malformed)),
+            Err(NotDatagram::Malformed) => Verdict::plain(None, Class::Other, Action::drop(Outcome::Malformed)),
         };
     }
-    if let Some(origin) = tables.origin(&network.source) {
-        let plain = |action| Verdict::plain(Some(origin.server()), Class::Other, action);
+    let sender = tables.endpoint(&network.source);
+    if sender.is_server()
+        && let Some(service) = tables.service(sender.place())
+    {
+        let plain = |action| Verdict::plain(Some(sender.number()), Class::Other, action);
         // The servers may share their registrations over a service port, and the one that is fenced has to hear them.
-        if tables.origin(&network.destination).is_some() {
-            return plain(Action::Pass(Outcome::BetweenServers));
+        if receiver.is_server() {
+            return plain(Action::pass(Outcome::BetweenServers));
         }
-        return match packet::datagram(frame, &network) {
-            Ok(datagram) => towards_client::datagram(&network, &datagram, origin, tables),
-            Err(NotDatagram::LaterFragment) => towards_client::later_fragment(&network, origin, tables),
-            Err(NotDatagram::NotUdp) => plain(Action::Pass(Outcome::NotUdp)),
-            Err(NotDatagram::Malformed) => plain(Action::Drop(Outcome::Malformed)),
+        let origin = towards_client::Origin { server: sender, service };
+        return match packet::datagram(frame, network) {
+            Ok(datagram) => towards_client::datagram(network, &datagram, &origin, tables),
+            Err(NotDatagram::LaterFragment) => towards_client::later_fragment(network, &origin, tables),
+            Err(NotDatagram::NotUdp) => plain(Action::pass(Outcome::NotUdp)),
+            Err(NotDatagram::Malformed) => plain(Action::drop(Outcome::Malformed)),
         };
     }
     Verdict::pass(Outcome::NotService)
+}
+
+/// The VIP that is concerned with a packet to a VIP or from a server: in its name the sender is told something.
+#[inline(always)]
+pub fn vip_of(network: &Network, tables: &impl Tables) -> Address {
+    let sender = tables.endpoint(&network.source);
+    match tables.service(sender.place()) {
+        Some(service) if sender.is_server() => service.vip(network.family),
+        _ => network.destination,
+    }
 }
 
 #[cfg(test)]

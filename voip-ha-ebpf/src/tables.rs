@@ -16,13 +16,17 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use voip_ha_ebpf::{
-    abi::{Address, FirstFragment, FragmentKey, OriginEntry, ServerEntry, ServiceEntry, Slot, SteeringWord},
+    abi::{
+        Address, ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, Family, FirstFragment, FragmentKey, LINK_PROBES, LINK_ROWS,
+        ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, first_row, server_index,
+    },
     steer::{Hop, Route, RouteQuery, Tables},
 };
 
 use crate::maps;
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 /// The tables of one run of the program.
@@ -33,15 +37,23 @@ pub(crate) struct KernelTables<'a> {
 
 impl Tables for KernelTables<'_> {
     #[inline(always)]
-    fn service(&self, vip: &Address) -> Option<&ServiceEntry> {
-        // SAFETY: the map does not preallocate, so the entry outlives this run even if it is replaced meanwhile.
-        unsafe { maps::SERVICES.get(vip) }
+    fn endpoint(&self, address: &Address) -> Endpoint {
+        let first = first_row(address);
+        for probe in 0..ENDPOINT_PROBES {
+            let Some(row) = maps::ENDPOINTS.get_ptr((first + probe) % ENDPOINT_ROWS) else { break };
+            // SAFETY: a valid, aligned pointer into the map. Volatile: the controller writes to it at any time, the address only
+            // while the row is nothing.
+            let (endpoint, found) = unsafe { (read_volatile(&raw const (*row).endpoint), (*row).address) };
+            if endpoint == Endpoint::NONE || found == *address {
+                return endpoint;
+            }
+        }
+        Endpoint::NONE
     }
 
     #[inline(always)]
-    fn origin(&self, address: &Address) -> Option<&OriginEntry> {
-        // SAFETY: as above.
-        unsafe { maps::ORIGINS.get(address) }
+    fn service(&self, place: ServicePlace) -> Option<&ServiceEntry> {
+        maps::SERVICES.get(place.0)
     }
 
     #[inline(always)]
@@ -53,8 +65,8 @@ impl Tables for KernelTables<'_> {
     }
 
     #[inline(always)]
-    fn server(&self, slot: Slot) -> Option<&ServerEntry> {
-        maps::SERVERS.get(slot.0)
+    fn server(&self, slot: Slot, family: Family) -> Option<&ServerEntry> {
+        maps::SERVERS.get(server_index(slot, family))
     }
 
     #[inline(always)]
@@ -73,22 +85,30 @@ impl Tables for KernelTables<'_> {
     fn route(&self, query: &RouteQuery) -> Route {
         // SAFETY: plain integers, for which zero is a value. Zeroed as a whole, because the kernel reads it all.
         let mut fib: bpf_fib_lookup = unsafe { zeroed() };
-        fib.family = AF_INET;
         fib.l4_protocol = IPPROTO_UDP;
         fib.sport = query.source_port.to_be();
         fib.dport = query.destination_port.to_be();
-        fib.__bindgen_anon_1.tot_len = query.total_length;
+        // What an XDP frame holds fits into 16 bits; what claims more is found to be malformed.
+        fib.__bindgen_anon_1.tot_len = query.total_length as u16;
         fib.ifindex = self.ctx.ingress_ifindex() as u32;
-        fib.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(query.source);
-        fib.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(query.destination);
+        match query.family {
+            Family::V4 => {
+                fib.family = AF_INET;
+                fib.__bindgen_anon_3.ipv4_src = query.source.last_word();
+                fib.__bindgen_anon_4.ipv4_dst = query.destination.last_word();
+            }
+            Family::V6 => {
+                fib.family = AF_INET6;
+                fib.__bindgen_anon_3.ipv6_src = query.source.words();
+                fib.__bindgen_anon_4.ipv6_dst = query.destination.words();
+            }
+        }
         // SAFETY: a valid context, and a structure of the size that is named.
         let answer = unsafe { fib_lookup(self.ctx.as_ptr(), &mut fib, size_of::<bpf_fib_lookup>() as i32, 0) };
         match answer as u32 {
-            BPF_FIB_LKUP_RET_SUCCESS => {
-                Route::Hop(Hop { ifindex: fib.ifindex, source: fib.smac, destination: fib.dmac })
-            }
+            BPF_FIB_LKUP_RET_SUCCESS => leave_by(fib.ifindex, &fib),
             // SAFETY: this answer comes with the MTU in the place of the length.
-            BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooLarge(unsafe { fib.__bindgen_anon_1.mtu_result }),
+            BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooLarge(u32::from(unsafe { fib.__bindgen_anon_1.mtu_result })),
             BPF_FIB_LKUP_RET_NOT_FWDED => Route::NotForwarded,
             BPF_FIB_LKUP_RET_BLACKHOLE
             | BPF_FIB_LKUP_RET_UNREACHABLE
@@ -97,4 +117,20 @@ impl Tables for KernelTables<'_> {
             _ => Route::Stack,
         }
     }
+}
+
+/// What is not in LINKS is no device that XDP sends by: a tunnel, for example.
+#[inline(always)]
+fn leave_by(ifindex: u32, fib: &bpf_fib_lookup) -> Route {
+    for probe in 0..LINK_PROBES {
+        let exit = ifindex.wrapping_add(probe) % LINK_ROWS;
+        let Some(link) = maps::LINKS.get(exit) else { break };
+        if link.ifindex == ifindex {
+            return Route::Hop(Hop { exit, source: fib.smac, destination: fib.dmac, tags: link.tags });
+        }
+        if link.ifindex == 0 {
+            break;
+        }
+    }
+    Route::Stack
 }

@@ -1,9 +1,9 @@
 //! What the packet path remembers of a datagram in fragments.
 
-use super::{Address, Class};
+use super::{Address, Class, Slot};
 
-/// Key of the map `FRAGMENTS`: what the fragments of one UDP datagram have in common (RFC 791, section 3.2; the protocol, which
-/// belongs to it, is always UDP here).
+/// Key of the map `FRAGMENTS`: what the fragments of one UDP datagram have in common (RFC 791, section 3.2; RFC 8200,
+/// section 4.5). The protocol, which belongs to it for IPv4, is always UDP here.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FragmentKey {
@@ -11,8 +11,10 @@ pub struct FragmentKey {
     pub source: Address,
     /// Receiver.
     pub destination: Address,
-    /// Identification field.
-    pub identification: [u8; 2],
+    /// Identification field, as it lies in the packet.
+    pub identification: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Value of the map `FRAGMENTS`: what became of the first fragment.
@@ -21,8 +23,8 @@ pub struct FragmentKey {
 pub struct FragmentEntry {
     /// When the first fragment came, as `CLOCK_MONOTONIC` in nanoseconds.
     pub at: u64,
-    /// The server that it went to or came from; all zeros if it was passed, because its port is none of the service.
-    pub server: Address,
+    /// [`Slot`] plus one of the server that it went to or came from; 0 if it was passed, because its port is none of the service.
+    pub slot: u32,
     /// The [`Class`] as a number in the lowest byte; the bit above that is set if the kernel's stack sent the first fragment.
     pub class: u32,
 }
@@ -43,8 +45,8 @@ pub enum FirstFragment {
     Passed,
     /// It went to this server, or came from it.
     OfServer {
-        /// Whose it is.
-        server: Address,
+        /// The server's slot at that time.
+        slot: Slot,
         /// What it carries.
         class: Class,
         /// The kernel's stack sent it. It may hold fragments back until it has all of them (connection tracking does), so the
@@ -58,9 +60,9 @@ impl FirstFragment {
     #[inline(always)]
     pub fn entry(self, at: u64) -> FragmentEntry {
         match self {
-            Self::Passed => FragmentEntry { at, server: Address::default(), class: 0 },
-            Self::OfServer { server, class, by_stack } => {
-                FragmentEntry { at, server, class: class as u32 | if by_stack { BY_STACK } else { 0 } }
+            Self::Passed => FragmentEntry { at, slot: 0, class: 0 },
+            Self::OfServer { slot, class, by_stack } => {
+                FragmentEntry { at, slot: slot.0 + 1, class: class as u32 | if by_stack { BY_STACK } else { 0 } }
             }
         }
     }
@@ -73,7 +75,7 @@ impl FragmentEntry {
         if now.wrapping_sub(self.at) > FRAGMENTS_WAIT_NS {
             return None;
         }
-        if self.server == Address::default() {
+        if self.slot == 0 {
             return Some(FirstFragment::Passed);
         }
         let class = match self.class & !BY_STACK {
@@ -81,6 +83,6 @@ impl FragmentEntry {
             class if class == Class::Rtp as u32 => Class::Rtp,
             _ => Class::Other,
         };
-        Some(FirstFragment::OfServer { server: self.server, class, by_stack: self.class & BY_STACK != 0 })
+        Some(FirstFragment::OfServer { slot: Slot(self.slot - 1), class, by_stack: self.class & BY_STACK != 0 })
     }
 }

@@ -107,10 +107,10 @@ pub const fn flip_index(service: u32, epoch: u16, class: Class) -> u32 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FlowKey {
-    /// Index of the service's word in the map `STEERING`.
-    pub service: u32,
     /// The client's address.
     pub client: Address,
+    /// Index of the service's word in the map `STEERING`.
+    pub service: u32,
     /// The client's port.
     pub client_port: u16,
     /// The service's port.

@@ -3,91 +3,106 @@
 //! packet to him would: with the same fence, next hops and counts.
 
 use super::{
-    Action, Note, Route, Tables, Verdict,
+    Action, News, Note, Route, Tables, Verdict,
     towards_client::{by_route, route},
     towards_server::send,
 };
 use crate::{
-    abi::{Address, Class, OriginEntry, Outcome, ServiceEntry},
-    packet::{self, Frame, ICMP_TOO_BIG, IcmpError, Network, Piece},
-    rewrite::{Inside, Quotation, Rewrite},
+    abi::{Address, Class, Endpoint, Outcome},
+    packet::{self, CODE_TOO_BIG, Frame, IcmpError, Network, Piece},
+    rewrite::{Inside, Rewrite},
 };
 
-/// Decides about a packet that carries ICMP.
+/// Decides about a packet that carries ICMP to `receiver`.
 #[inline(always)]
-pub(super) fn icmp(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> Verdict {
+pub(super) fn icmp(frame: &mut Frame<'_>, network: &Network, receiver: Endpoint, tables: &impl Tables) -> Verdict {
     if let Some(error) = packet::icmp_error(frame, network) {
-        if let Some(origin) = tables.origin(&error.destination) {
-            return about_packet_to_server(network, &error, origin, tables);
+        let about = tables.endpoint(&error.destination);
+        if about.is_server() {
+            return about_packet_to_server(network, &error, about, tables);
         }
-        if let Some(service) = tables.service(&network.destination)
-            && let Some(verdict) = about_packet_to_client(network, &error, service, tables)
+        if receiver.is_vip()
+            && let class = class_of_packet_to_client(network, &error, receiver, tables)
+            && class != Class::Other
         {
-            return verdict;
+            return about_packet_to_client(network, &error, class, receiver, tables);
         }
     }
-    if tables.service(&network.destination).is_some() {
+    if receiver.is_vip() {
         return Verdict::pass(Outcome::NotUdp);
     }
-    let Some(origin) = tables.origin(&network.source) else { return Verdict::pass(Outcome::NotService) };
-    let to_server = tables.origin(&network.destination).is_some();
-    let outcome = if to_server { Outcome::BetweenServers } else { Outcome::NotUdp };
-    Verdict::plain(Some(origin.server()), Class::Other, Action::Pass(outcome))
+    let sender = tables.endpoint(&network.source);
+    if !sender.is_server() {
+        return Verdict::pass(Outcome::NotService);
+    }
+    let outcome = if receiver.is_server() { Outcome::BetweenServers } else { Outcome::NotUdp };
+    Verdict::plain(Some(sender.number()), Class::Other, Action::pass(outcome))
 }
 
 /// To whoever sent that packet. What became of it is news about the server, whoever tells it to whom.
 #[inline(always)]
-fn about_packet_to_server(network: &Network, error: &IcmpError, origin: &OriginEntry, tables: &impl Tables) -> Verdict {
+fn about_packet_to_server(network: &Network, error: &IcmpError, server: Endpoint, tables: &impl Tables) -> Verdict {
     let note = match error.unreachable {
         // The way is there, only narrower.
-        Some(ICMP_TOO_BIG) | None => Note::Nothing,
-        Some(code) => Note::Refused { code },
+        Some(CODE_TOO_BIG) | None => Note::NOTHING,
+        Some(code) => Note { news: News::Refused, code, ..Note::NOTHING },
     };
-    let verdict = |action| Verdict { note, ..Verdict::plain(Some(origin.server()), Class::Other, action) };
-    let untouched = verdict(Action::Pass(Outcome::ServerUnreachable));
-    let is_service = origin.ports.class(error.destination_port) != Class::Other;
+    let verdict = |action| Verdict { note, ..Verdict::plain(Some(server.number()), Class::Other, action) };
+    let untouched = verdict(Action::pass(Outcome::ServerUnreachable));
+    let Some(service) = tables.service(server.place()) else { return untouched };
+    let is_service = service.ports.class(error.destination_port) != Class::Other;
     // What servers tell each other is not rewritten, so neither are errors about it.
-    let is_clients = network.destination == error.source && tables.origin(&error.source).is_none();
+    let is_clients = network.destination == error.source && !tables.endpoint(&error.source).is_server();
     if !is_service || !is_clients || network.piece() != Piece::Whole {
         return untouched;
     }
-    let reporter = tables.origin(&network.source);
-    // Clients know no server by its own address.
-    let source = reporter.map_or(network.source, |reporter| reporter.vip);
+    let reporter = tables.endpoint(&network.source);
+    // Clients know no server by its own address. What another server reports is refused below, whatever its name.
+    let vip = service.vip(network.family);
+    let source = if reporter.is_server() { vip } else { network.source };
     let route = route(network, source, (0, 0), tables);
     if route == Route::NotForwarded {
         return untouched;
     }
     // No server speaks for another one.
-    let is_foreign = reporter.is_some_and(|reporter| reporter.server() != origin.server());
-    if is_foreign || !tables.steering(origin.service).unwrap_or_default().may_send(origin.server()) {
-        return verdict(Action::Drop(Outcome::Fenced));
+    let is_foreign = reporter.is_server() && reporter.number() != server.number();
+    let word = tables.steering(server.place().service()).unwrap_or_default();
+    if is_foreign || !word.may_send(server.number()) {
+        return verdict(Action::drop(Outcome::Fenced));
     }
-    let inside = quotation(error, error.source, origin.vip);
+    let inside = quotation(error, error.source, vip);
     let rewrite = Rewrite { source, destination: network.destination, inside };
     verdict(by_route(network, route, rewrite))
 }
 
-/// To the server that clients' packets to the same port go to; nothing if the VIP's service did not send that packet.
+/// What the packet carried that the error is about; [`Class::Other`] if the VIP's service did not send it.
+#[inline(always)]
+fn class_of_packet_to_client(network: &Network, error: &IcmpError, vip: Endpoint, tables: &impl Tables) -> Class {
+    match tables.service(vip.place()) {
+        Some(service) if error.source == network.destination && network.piece() == Piece::Whole => {
+            service.ports.class(error.source_port)
+        }
+        _ => Class::Other,
+    }
+}
+
+/// To the server that clients' packets to the same port go to.
 #[inline(always)]
 fn about_packet_to_client(
     network: &Network,
     error: &IcmpError,
-    service: &ServiceEntry,
+    class: Class,
+    vip: Endpoint,
     tables: &impl Tables,
-) -> Option<Verdict> {
-    let class = service.ports.class(error.source_port);
-    if class == Class::Other || error.source != network.destination || network.piece() != Piece::Whole {
-        return None;
-    }
-    let Some(slot) = tables.steering(service.service).unwrap_or_default().target(class) else {
-        return Some(Verdict::plain(None, Class::Other, Action::Drop(Outcome::NoActiveServer)));
+) -> Verdict {
+    let Some(slot) = tables.steering(vip.place().service()).unwrap_or_default().target(class) else {
+        return Verdict::plain(None, Class::Other, Action::drop(Outcome::NoActiveServer));
     };
     let action = send(network, slot, tables, |server| quotation(error, server, error.destination));
-    Some(Verdict::plain(Some(slot.server()), Class::Other, action))
+    Verdict::plain(Some(slot.server()), Class::Other, action)
 }
 
 #[inline(always)]
 fn quotation(error: &IcmpError, source: Address, destination: Address) -> Inside {
-    Inside::Error(Quotation { offsets: error.offsets, source, destination })
+    Inside { error: error.offsets, source, destination, ..Inside::NO_PORTS }
 }

@@ -1,63 +1,64 @@
 //! Packets to a VIP.
 
-use super::{Action, FlipId, Hop, Note, Tables, Verdict};
+use super::{Action, FlipId, Hop, Kind, News, Note, Tables, Verdict};
 use crate::{
-    abi::{Address, Class, FirstFragment, FlowKey, Outcome, ServiceEntry, Slot},
+    abi::{Address, Class, FirstFragment, Forwarding, Outcome, ServiceEntry, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
 
+/// The service that a packet is for.
+pub(super) struct Towards<'a> {
+    /// Index of its word in the map `STEERING`.
+    pub(super) index: u32,
+    /// Its entry.
+    pub(super) service: &'a ServiceEntry,
+}
+
 /// A datagram, or the first fragment of one.
 #[inline(always)]
-pub(super) fn datagram(
-    network: &Network,
-    datagram: &Datagram,
-    service: &ServiceEntry,
-    tables: &impl Tables,
-) -> Verdict {
-    let class = service.ports.class(datagram.destination_port);
+pub(super) fn datagram(network: &Network, datagram: &Datagram, to: &Towards<'_>, tables: &impl Tables) -> Verdict {
+    let class = to.service.ports.class(datagram.destination_port);
     if class == Class::Other {
-        return Verdict::pass(Outcome::NotServicePort).leading(network);
+        return Verdict::pass(Outcome::NotServicePort).leading(network, Slot(0));
     }
-    let word = tables.steering(service.service).unwrap_or_default();
+    let word = tables.steering(to.index).unwrap_or_default();
     let Some(slot) = word.target(class) else {
-        return Verdict::plain(None, class, Action::Drop(Outcome::NoActiveServer));
+        return Verdict::plain(None, class, Action::drop(Outcome::NoActiveServer));
     };
-    let action = send(network, slot, tables, |_| Inside::Datagram(datagram.offset));
-    if let Action::Drop(_) = action {
+    let action = send(network, slot, tables, |_| Inside::datagram(datagram.offset));
+    if action.kind == Kind::Drop {
         return Verdict::plain(Some(slot.server()), class, action);
     }
-    let flow = (class == Class::Rtp && word.is_census()).then_some(FlowKey {
-        service: service.service,
-        client: network.source,
+    let note = Note {
+        news: News::Sent,
+        flip: FlipId { service: to.index, epoch: word.epoch() },
+        is_flow: (class == Class::Rtp) & word.is_census(),
         client_port: datagram.source_port,
         service_port: datagram.destination_port,
-    });
-    let note = Note::Sent { flip: FlipId::of(service.service, word, class), flow };
-    Verdict { note, ..Verdict::plain(Some(slot.server()), class, action) }.leading(network)
+        ..Note::NOTHING
+    };
+    Verdict { note, ..Verdict::plain(Some(slot.server()), class, action) }.leading(network, slot)
 }
 
 /// A fragment without ports.
 #[inline(always)]
-pub(super) fn later_fragment(network: &Network, service: &ServiceEntry, tables: &impl Tables) -> Verdict {
-    let word = tables.steering(service.service).unwrap_or_default();
-    let drop = |outcome| Verdict::plain(None, Class::Other, Action::Drop(outcome));
+pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl Tables) -> Verdict {
+    let word = tables.steering(to.index).unwrap_or_default();
+    let drop = |outcome| Verdict::plain(None, Class::Other, Action::drop(outcome));
     let (slot, class, by_stack) = match tables.first_fragment(&network.fragment_key()) {
         Some(FirstFragment::Passed) => return Verdict::pass(Outcome::NotServicePort),
-        Some(FirstFragment::OfServer { server, class, by_stack }) => match tables.origin(&server) {
-            Some(origin) => (Slot(origin.slot), class, by_stack),
-            None => return drop(Outcome::Fragment),
-        },
+        Some(FirstFragment::OfServer { slot, class, by_stack }) => (slot, class, by_stack),
         None => match (word.target(Class::Sip), word.target(Class::Rtp)) {
             (None, None) => return drop(Outcome::NoActiveServer),
             (Some(one), Some(other)) if one == other => (one, Class::Other, false),
             _ => return drop(Outcome::Fragment),
         },
     };
-    let action = match send(network, slot, tables, |_| Inside::NoPorts) {
-        Action::ToServer(rewrite, _) if by_stack => Action::ToServerByStack(rewrite),
-        action => action,
-    };
+    let mut action = send(network, slot, tables, |_| Inside::NO_PORTS);
+    if by_stack && action.kind == Kind::Redirect {
+        action = Action::by_stack(action.rewrite, Outcome::ToServerByStack);
+    }
     Verdict::plain(Some(slot.server()), class, action)
 }
 
@@ -70,25 +71,33 @@ pub(super) fn send(
     tables: &impl Tables,
     inside: impl FnOnce(Address) -> Inside,
 ) -> Action {
-    let entry = match tables.server(slot) {
+    let entry = match tables.server(slot, network.family) {
         Some(entry) if entry.ifindex != 0 => entry,
-        _ => return Action::Drop(Outcome::NoNextHop),
+        _ => return Action::drop(Outcome::NoNextHop),
     };
     if network.ttl <= 1 {
-        return Action::Drop(Outcome::TtlExpired);
+        return Action::drop(Outcome::TtlExpired);
     }
+    // A server with `dsr` has the VIP itself.
+    let is_dsr = entry.forwarding == Forwarding::Dsr as u32;
+    let destination = if is_dsr { network.destination } else { entry.address };
     // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
     let source = if network.source == entry.address { network.destination } else { network.source };
-    let rewrite = Rewrite { source, destination: entry.address, inside: inside(entry.address) };
+    let rewrite = Rewrite { source, destination, inside: inside(destination) };
     // The device would drop it as well, but after it has been counted as redirected.
-    if u32::from(network.total_length) > entry.mtu {
+    if network.total_length > entry.mtu {
         if !network.dont_fragment() {
-            return Action::ToServerByStack(rewrite);
+            return Action::by_stack(rewrite, Outcome::ToServerByStack);
         }
         if !network.may_be_told() {
-            return Action::Drop(Outcome::TooLarge);
+            return Action::drop(Outcome::TooLarge);
         }
-        return Action::TellTooBig(entry.mtu as u16);
+        return Action::tell_too_big(entry.mtu);
     }
-    Action::ToServer(rewrite, Hop { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop })
+    if entry.by_stack != 0 {
+        return Action::by_stack(rewrite, Outcome::ToServerByStack);
+    }
+    let (source, destination) = (entry.source, entry.next_hop);
+    let hop = Hop { exit: entry.exit, source, destination, tags: entry.tags };
+    Action::redirect(rewrite, hop, Outcome::ToServer)
 }

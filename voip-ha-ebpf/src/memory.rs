@@ -1,0 +1,35 @@
+//! A place outside the program's stack.
+
+use core::hint::black_box;
+
+use voip_ha_ebpf::{packet::Network, steer::Verdict};
+
+use crate::maps;
+
+/// What is known of the packet at hand, kept where the kernel's verifier does not look into. On the stack it would follow all that
+/// is done with a packet once for each combination of tags, extension headers and reasons that leads there.
+#[repr(C)]
+pub(crate) struct Memory {
+    network: Network,
+    verdict: Verdict,
+}
+
+/// Puts a value into its place and forgets, to compiler and verifier, what it was.
+macro_rules! forgetting {
+    ($name:ident, $field:ident: $type:ty) => {
+        #[inline(always)]
+        pub(crate) fn $name(value: $type) -> Option<&'static $type> {
+            let memory = maps::MEMORY.get_ptr_mut(0)?;
+            // SAFETY: this CPU's own entry, aligned for any type, and XDP programs on one CPU do not interrupt each other. Nobody
+            // else has a reference, because each place is used once in a run.
+            unsafe {
+                let place = &raw mut (*memory).$field;
+                place.write(value);
+                Some(&*black_box(place))
+            }
+        }
+    };
+}
+
+forgetting!(network, network: Network);
+forgetting!(verdict, verdict: Verdict);
