@@ -171,7 +171,8 @@ impl Observer {
         let ControllerStatus { mut services, stalls, lacks } = orders.ask(Order::Status).await?;
         let traffic = Tables::open(&self.pins).and_then(|tables| {
             for server in services.iter_mut().flat_map(|service| &mut service.servers) {
-                let origin = tables.origins.get(&server.address.octets(), 0)?;
+                let Some(address) = server.addresses.v4 else { continue };
+                let origin = tables.origins.get(&address.octets(), 0)?;
                 server.traffic = tables.traffic(Some(origin.server()))?.into_iter().map(TrafficStatus::from).collect();
             }
             Ok(())

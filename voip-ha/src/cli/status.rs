@@ -81,7 +81,7 @@ fn describe_interface(interface: &InterfaceStatus) -> String {
 }
 
 fn describe_service(service: &ServiceStatus) -> String {
-    let mut text = format!("{} {}\n", styled(HEADING, format!("service {}", service.name)), service.vip);
+    let mut text = format!("{} {}\n", styled(HEADING, format!("service {}", service.name)), service.vips);
     if service.outage {
         let _ =
             writeln!(text, "  {}", styled(ALARM, "OUTAGE: no server is up; packets still go to the last active one"));
@@ -185,7 +185,7 @@ fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
     let to_client = ["to-client", "to-client-by-stack"];
     [
         server.name.clone(),
-        server.address.to_string(),
+        server.addresses.to_string(),
         role.to_owned(),
         health,
         ago(server.since),

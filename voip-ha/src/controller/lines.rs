@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Instant,
 };
@@ -17,7 +17,6 @@ use rustix::{
 
 use super::receive::{receive, stamp_arrivals};
 use crate::{
-    config::Server,
     monitor::ProbeKind,
     probe::{
         icmp_echo::{ECHO_REPLY, EchoProbe},
@@ -57,7 +56,7 @@ pub(super) enum Unsent {
 
 /// The sockets of one server. They are made anew when the kernel's way to the server has changed under them.
 pub(super) struct Lines {
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     options: Option<OptionsLine>,
     echo: Option<EchoLine>,
@@ -80,9 +79,14 @@ struct EchoLine {
 }
 
 impl Lines {
-    pub(super) fn new(server: &Server) -> Self {
-        let Server { address, .. } = *server;
-        Self { address, port: server.probe.port, options: None, echo: None, noted: Vec::new(), echo_refused: false }
+    /// Those to one address of a server.
+    pub(super) fn new(address: IpAddr, port: u16) -> Self {
+        Self { address, port, options: None, echo: None, noted: Vec::new(), echo_refused: false }
+    }
+
+    /// Where they lead.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Begins anew with other sockets, whose source address fits the present route.
@@ -163,7 +167,8 @@ impl Lines {
 
 impl OptionsLine {
     fn open(target: SocketAddr, poller: BorrowedFd<'_>, key: u64) -> io::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let any = if target.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
         socket.connect(target)?;
         socket.set_nonblocking(true)?;
         stamp_arrivals(&socket)?;
@@ -206,7 +211,7 @@ fn read_options(asked: &VecDeque<(Token, u64)>, datagram: &[u8], at: Instant) ->
 impl EchoLine {
     /// A raw socket: one for pings needs the group's leave in `net.ipv4.ping_group_range`, which even root has not got in a
     /// new network namespace.
-    fn open(address: Ipv4Addr) -> io::Result<Self> {
+    fn open(address: IpAddr) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::INET, SocketType::RAW, flags, Some(ipproto::ICMP))?;
         connect(&socket, &SocketAddr::from((address, 0)))?;

@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::*;
 use crate::{
-    datapath::{Heard, Signal, Steering},
+    datapath::{Heard, Signal, Steering, VlanTag},
     detector::Health,
     evidence::Evidence,
     status::ServiceStatus,
@@ -23,7 +23,8 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(10);
 const MASTER: ServerId = ServerId(0);
-const HOP: NextHop = NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6] };
+const HOP: NextHop =
+    NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: [VlanTag { protocol: 0, id: 0 }; 2] };
 
 /// What a datapath was told, and has to tell.
 #[derive(Clone)]
@@ -63,7 +64,7 @@ impl Datapath for Fake {
         self.0.lock().unwrap().word
     }
 
-    fn set_next_hop(&mut self, _: ServerId, hop: NextHop) -> Result<()> {
+    fn set_next_hop(&mut self, _: ServerId, _: Family, hop: NextHop) -> Result<()> {
         let mut told = self.0.lock().unwrap();
         if told.refuse_hops {
             bail!("refused");
@@ -72,7 +73,7 @@ impl Datapath for Fake {
         Ok(())
     }
 
-    fn next_hop(&self, _: ServerId) -> Option<NextHop> {
+    fn next_hop(&self, _: ServerId, _: Family) -> Option<NextHop> {
         self.0.lock().unwrap().hops.last().copied()
     }
 
@@ -135,7 +136,7 @@ fn config(responders: &[&Responder]) -> Config {
           { name = 'master', address = '10.0.0.1' }, { name = 'backup', address = '10.0.0.2' } ] }]";
     let mut config = Config::parse("test", text).unwrap_or_else(|error| panic!("{error}"));
     for (server, responder) in config.services[0].servers.iter_mut().zip(responders) {
-        server.address = Ipv4Addr::LOCALHOST;
+        server.addresses = Ipv4Addr::LOCALHOST.into();
         server.probe.port = responder.port;
         // A busy machine is no reason for this test to fail.
         (server.probe.timeout_min, server.probe.timeout_max) = (Duration::from_secs(1), Duration::from_secs(1));
@@ -193,15 +194,15 @@ async fn a_next_hop_that_the_kernel_refused_is_tried_again_when_it_is_told_again
     let responder = Responder::start(Ipv4Addr::LOCALHOST);
     let fake = Fake::default();
     let (orders, running) = start(config(&[&responder, &responder]), fake.clone());
-    let tell = || orders.tell(News::Way { server: MASTER, hop: HOP, interface: "b".to_owned() });
+    let tell = || orders.tell(News::Way { server: MASTER, family: Family::V4, hop: HOP, interface: "b".to_owned() });
     fake.0.lock().unwrap().refuse_hops = true;
     tell();
-    assert_eq!(status(&orders).await.servers[0].next_hop, None);
+    assert_eq!(status(&orders).await.servers[0].next_hops, []);
     fake.0.lock().unwrap().refuse_hops = false;
     for _ in 0..3 {
         tell();
     }
-    wait_until(&orders, "the way is known", |status| status.servers[0].next_hop.is_some()).await;
+    wait_until(&orders, "the way is known", |status| !status.servers[0].next_hops.is_empty()).await;
     assert_eq!(fake.0.lock().unwrap().hops, [HOP], "told three times, written once");
     drop(orders);
     running.join().unwrap();
@@ -215,7 +216,7 @@ async fn answers_are_no_sign_of_life_once_an_interface_is_gone_that_unknown_ways
     wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
     orders.tell(News::InterfaceLost { interface: "b".to_owned() });
     wait_until(&orders, "an outage", |status| status.outage).await;
-    orders.tell(News::Way { server: ServerId(1), hop: HOP, interface: "a".to_owned() });
+    orders.tell(News::Way { server: ServerId(1), family: Family::V4, hop: HOP, interface: "a".to_owned() });
     wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
     assert_eq!(status(&orders).await.servers[0].health, Health::Down, "it answers, by a way that packets do not take");
     drop(orders);
