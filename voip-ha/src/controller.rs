@@ -12,6 +12,7 @@ mod poller;
 mod realtime;
 mod receive;
 mod report;
+mod second;
 mod ways;
 
 use std::{
@@ -25,6 +26,7 @@ use self::{
     lines::{Lines, Received, Unsent},
     mailbox::Letter,
     poller::Poller,
+    second::Second,
     ways::{Way, Ways},
 };
 pub use self::{
@@ -35,6 +37,7 @@ pub use self::{
 use crate::{
     config::{Config, Server},
     datapath::{Datapath, NextHop},
+    detector::Health,
     engine::{Engine, Output},
     event::{Event, Happening},
     ids::{Family, ServerId, ServiceId},
@@ -56,6 +59,7 @@ pub struct Controller<D> {
     datapath: D,
     poller: Poller,
     lines: Vec<Lines>,
+    seconds: Vec<Option<Second>>,
     /// By [`ServerId`].
     ways: Vec<Ways>,
     journal: Journal,
@@ -84,14 +88,15 @@ impl<D: Datapath> Controller<D> {
         let poller = Poller::new(datapath.signal_fd()).context("cannot make an epoll instance for the probes")?;
         let lines =
             config.servers().map(|(_, _, server)| Lines::new(server.addresses.first(), server.probe.port)).collect();
+        let seconds = config.servers().map(|(_, _, server)| Second::of(server, now)).collect();
         // What an earlier controller wrote counts until the network says otherwise, which also names the interface.
         let known = |id, server: &Server| Ways::of_earlier(server.addresses, |family| datapath.next_hop(id, family));
         let ways = config.servers().map(|(id, _, server)| known(id, server)).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
-        let lacks = Vec::new();
         let origin = (now, uptime);
-        Ok(Self { config, engine, datapath, poller, lines, ways, journal, origin, lacks, stalls: 0, stall_told: None })
+        let (lacks, stalls, stall_told) = (Vec::new(), 0, None);
+        Ok(Self { config, engine, datapath, poller, lines, seconds, ways, journal, origin, lacks, stalls, stall_told })
     }
 
     /// Goes on after the events of earlier controllers.
@@ -115,6 +120,7 @@ impl<D: Datapath> Controller<D> {
             // What has arrived is taken in before a timer judges what has not: proofs first.
             for server in &woken.errors {
                 self.read(*server, now);
+                self.read_second(*server);
             }
             if woken.signals {
                 self.heed_signals(now);
@@ -144,6 +150,9 @@ impl<D: Datapath> Controller<D> {
         };
         let outputs = self.engine.tick(heard, now);
         self.carry_out(outputs, now);
+        for server in (0..self.seconds.len()).map(ServerId) {
+            self.look_at_second(server, now);
+        }
         let spent = now.elapsed();
         if spent >= SLOW_ROUND {
             self.engine.forgive(spent, Instant::now());
@@ -175,6 +184,27 @@ impl<D: Datapath> Controller<D> {
         }
     }
 
+    fn read_second(&mut self, server: ServerId) {
+        if self.seconds[server.0].as_mut().is_some_and(Second::read) {
+            self.tell_second(server);
+        }
+    }
+
+    fn look_at_second(&mut self, server: ServerId, now: Instant) {
+        self.read_second(server);
+        let up = self.engine.servers()[server.0].detector.health() == Health::Up;
+        let (poller, key) = (self.poller.as_fd(), server.0 as u64);
+        if self.seconds[server.0].as_mut().is_some_and(|second| second.tick(up, now, poller, key)) {
+            self.tell_second(server);
+        }
+    }
+
+    fn tell_second(&mut self, server: ServerId) {
+        let Some(second) = &self.seconds[server.0] else { return };
+        let (name, address) = (self.engine.servers()[server.0].name.clone(), second.address());
+        self.journal.note(Happening::SecondAddress { server: name, address, fault: second.fault() });
+    }
+
     fn heed_signals(&mut self, now: Instant) {
         for signal in self.datapath.signals() {
             let outputs = self.engine.traffic_refused(signal.server, now);
@@ -199,6 +229,7 @@ impl<D: Datapath> Controller<D> {
     fn stalled(&mut self, late: Duration, now: Instant) {
         self.stalls += 1;
         self.engine.forgive(late, now);
+        self.seconds.iter_mut().flatten().for_each(Second::forgive);
         // A gateway that is short of CPU must not fill its journal with that as well.
         if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
             self.stall_told = Some(now);
@@ -281,8 +312,12 @@ impl<D: Datapath> Controller<D> {
         *self.ways[server.0].of_mut(family) = Way { known: Some((hop, interface.clone())), ..Way::default() };
         let outputs = self.engine.set_reachable(server, self.ways[server.0].are_whole(), now);
         self.carry_out(outputs, now);
-        self.lines[server.0].reopen();
-        self.engine.reopened(server);
+        if Family::of(self.lines[server.0].address()) == family {
+            self.lines[server.0].reopen();
+            self.engine.reopened(server);
+        } else if let Some(second) = &mut self.seconds[server.0] {
+            second.reopen();
+        }
         let name = self.engine.servers()[server.0].name.clone();
         self.journal.note(Happening::NextHop { server: name, interface, mac });
     }

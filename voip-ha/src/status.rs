@@ -109,6 +109,8 @@ pub struct ServerStatus {
     pub next_hops: Vec<HopStatus>,
     /// Why there is no way to it now.
     pub no_way: Option<String>,
+    /// What is wrong with its second address alone, if something is.
+    pub second_address: Option<String>,
     /// Packets and bytes since the maps were made.
     pub traffic: Vec<TrafficStatus>,
 }

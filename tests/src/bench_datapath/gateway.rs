@@ -57,7 +57,7 @@ impl Gateway {
         let devices = Devices::build(number)?;
         let directory = root.directory(number);
         let config = Config::parse("the bench's configuration", &text(&devices, &directory, services, servers))?;
-        sysctl::prepare(&config.gateway)?;
+        sysctl::prepare(&sysctl::Needs::of(&config))?;
         let pins = Pins::new(&directory);
         let mut datapath = KernelDatapath::load(&config, PinDirectory::open(&directory)?, KernelLog::Off)?;
         datapath.attach(&config, &[devices.front_index(), devices.back_index()])?;

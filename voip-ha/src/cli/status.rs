@@ -142,6 +142,9 @@ fn remarks(server: &ServerStatus) -> Vec<String> {
     if let Some(why) = &server.no_way {
         remarks.push(format!("no way to {name}: {why}"));
     }
+    if let Some(fault) = &server.second_address {
+        remarks.push(format!("{name} serves one family only: {fault}"));
+    }
     if let Some(unanswered) = server.unanswered_ms.filter(|_| server.health == Health::Up) {
         let sends = server.heard_ms.is_some_and(|heard| heard < unanswered);
         let excuse = if sends { ", but it goes on sending to clients" } else { "" };

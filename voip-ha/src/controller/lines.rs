@@ -19,7 +19,7 @@ use super::receive::{receive, stamp_arrivals};
 use crate::{
     monitor::ProbeKind,
     probe::{
-        icmp_echo::{ECHO_REPLY, EchoProbe},
+        icmp_echo::{ECHO_REPLY, ECHO_REPLY_V6, EchoProbe},
         sip_options::{OptionsProbe, Token, read_answer},
     },
 };
@@ -213,11 +213,15 @@ impl EchoLine {
     /// new network namespace.
     fn open(address: IpAddr) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::INET, SocketType::RAW, flags, Some(ipproto::ICMP))?;
+        let (family, protocol) = match address {
+            IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+            IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
+        };
+        let socket = socket_with(family, SocketType::RAW, flags, Some(protocol))?;
         connect(&socket, &SocketAddr::from((address, 0)))?;
-        hear_replies_only(&socket)?;
+        hear_replies_only(&socket, address)?;
         stamp_arrivals(&socket)?;
-        Ok(Self { socket, probe: EchoProbe::new()?, lost: 0 })
+        Ok(Self { socket, probe: EchoProbe::new(address)?, lost: 0 })
     }
 
     fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
@@ -253,19 +257,19 @@ fn drain(
 }
 
 /// A raw socket hears every ICMP message of the server, its errors about traffic too, which would fill it.
-fn hear_replies_only(socket: &OwnedFd) -> io::Result<()> {
-    // linux/icmp.h, ICMP_FILTER: a mask of the types that are not wanted.
-    const ICMP_FILTER: libc::c_int = 1;
-    let unwanted: u32 = !(1 << ECHO_REPLY);
-    // SAFETY: an open socket, and an option value of the length that is named.
+fn hear_replies_only(socket: &OwnedFd, address: IpAddr) -> io::Result<()> {
+    // linux/icmp.h, ICMP_FILTER, and linux/icmpv6.h, ICMPV6_FILTER: masks of the types that are not wanted.
+    const FILTER: libc::c_int = 1;
+    let mut unwanted = [u32::MAX; 8];
+    let (level, wanted, words) = match address {
+        IpAddr::V4(_) => (libc::SOL_RAW, ECHO_REPLY, 1),
+        IpAddr::V6(_) => (libc::IPPROTO_ICMPV6, ECHO_REPLY_V6, unwanted.len()),
+    };
+    unwanted[usize::from(wanted / 32)] &= !(1 << (wanted % 32));
+    let length = words * size_of::<u32>();
+    // SAFETY: an open socket, and an option value that is at least as long as the length that is named.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_RAW,
-            ICMP_FILTER,
-            (&raw const unwanted).cast(),
-            size_of::<u32>() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, FILTER, unwanted.as_ptr().cast(), length as libc::socklen_t)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -274,7 +278,8 @@ fn hear_replies_only(socket: &OwnedFd) -> io::Result<()> {
 fn meaning(error: &io::Error) -> Option<Received> {
     match Errno::from_io_error(error)? {
         Errno::CONNREFUSED => Some(Received::Refused),
-        Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH => Some(Received::HostUnreachable),
+        // By IPv6, the last is a firewall's (RFC 4443, codes 1, 5 and 6).
+        Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH | Errno::ACCESS => Some(Received::HostUnreachable),
         _ => None,
     }
 }

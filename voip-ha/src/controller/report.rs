@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Controller;
+use super::{Controller, second::Second};
 use crate::{
     config::Server,
     datapath::Datapath,
@@ -92,6 +92,7 @@ impl<D: Datapath> Controller<D> {
             suppressed_s: suppressed.map(|until| until.saturating_duration_since(now).as_secs()),
             next_hops: Family::ALL.into_iter().filter_map(hop).collect(),
             no_way: ways.missing(),
+            second_address: self.seconds[id.0].as_ref().and_then(Second::fault),
             traffic: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! The loop with real sockets on loopback and a datapath that only remembers.
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex,
@@ -16,9 +16,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::*;
 use crate::{
     datapath::{Heard, Signal, Steering, VlanTag},
-    detector::Health,
-    evidence::Evidence,
-    status::ServiceStatus,
+    evidence::{Evidence, Fault},
+    status::{ServerStatus, ServiceStatus},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -100,8 +99,12 @@ struct Responder {
 }
 
 impl Responder {
-    fn start(address: Ipv4Addr) -> Self {
-        let socket = UdpSocket::bind((address, 0)).unwrap();
+    fn start(address: impl Into<IpAddr>) -> Self {
+        Self::at((address.into(), 0).into())
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let port = socket.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
@@ -239,6 +242,51 @@ async fn an_icmp_error_about_traffic_makes_the_gateway_ask_at_once() {
     fake.signal(Signal { at: monotonic(), server: MASTER, code: 3 });
     wait_until(&orders, "the master is asked", |_| asked().0 == before.0 + 1).await;
     assert_eq!(asked().1, before.1, "nobody doubts the backup");
+    drop(orders);
+    running.join().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_with_an_ipv6_address_alone_is_probed_by_options_and_echo() {
+    let responder = Responder::start(Ipv6Addr::LOCALHOST);
+    let mut config = config(&[&responder, &responder]);
+    for server in &mut config.services[0].servers {
+        server.addresses = Ipv6Addr::LOCALHOST.into();
+    }
+    let (orders, running) = start(config, Fake::default());
+    let is_up = |server: &ServerStatus| server.health == Health::Up && server.echo_works && server.rtt_ms.is_some();
+    wait_until(&orders, "both answer both", |status| status.servers.iter().all(is_up)).await;
+    let port = responder.port;
+    drop(responder);
+    wait_until(&orders, "the refusal is heard", |status| {
+        status.outage && status.servers[0].fault == Some(Fault::Crashed)
+    })
+    .await;
+    let _again = Responder::at((Ipv6Addr::LOCALHOST, port).into());
+    wait_until(&orders, "both are up again", |status| status.servers.iter().all(is_up)).await;
+    drop(orders);
+    running.join().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_dead_second_address_is_told_and_its_server_stays_up_and_active() {
+    let responder = Responder::start(Ipv4Addr::LOCALHOST);
+    let second = SocketAddr::from((Ipv6Addr::LOCALHOST, responder.port));
+    let mut config = config(&[&responder, &responder]);
+    config.services[0].servers[0].addresses.v6 = Some(Ipv6Addr::LOCALHOST);
+    config.services[0].servers[0].probe.hang = Duration::from_secs(2);
+    let (orders, running) = start(config, Fake::default());
+    let fault = |status: &ServiceStatus| status.servers[0].second_address.clone();
+    wait_until(&orders, "a refusal is told", |status| fault(status).as_deref() == Some("::1 refuses SIP")).await;
+    let both = Responder::at(second);
+    wait_until(&orders, "it is well", |status| fault(status).is_none()).await;
+    drop(both);
+    // Somebody who says nothing.
+    let _silent = UdpSocket::bind(second).unwrap();
+    wait_until(&orders, "it is told again", |status| fault(status).is_some()).await;
+    let status = status(&orders).await;
+    assert_eq!((status.active.as_str(), status.servers[0].health), ("master", Health::Up));
+    assert_eq!(status.servers[1].second_address, None, "it has none");
     drop(orders);
     running.join().unwrap();
 }
