@@ -144,7 +144,7 @@ fn hop(gateway: &Gateway<'_>, server: &str, end: &str) -> Result<String> {
     let status: serde_json::Value = serde_json::from_str(&gateway.cli(&["status", "--json"])?.stdout)?;
     let servers = status["services"][0]["servers"].as_array().context("no servers")?;
     let server = servers.iter().find(|candidate| candidate["name"] == server).context("no such server")?;
-    let mac = server["next_hop"][end].as_array().context("no next hop")?;
+    let mac = server["next_hops"][0][end].as_array().context("no next hop")?;
     let octets = mac.iter().map(|octet| format!("{:02x}", octet.as_u64().unwrap_or_default()));
     Ok(octets.collect::<Vec<_>>().join(":"))
 }

@@ -4,6 +4,7 @@
 //! types, `check` turns those into the types below with the rules of `values`, and `findings` gathers what is wrong
 //! on the way, so that one run shows every mistake of a file.
 
+mod addresses;
 mod check;
 mod findings;
 mod probe;
@@ -11,11 +12,11 @@ mod raw;
 mod shape;
 mod values;
 
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use addresses::Addresses;
 pub use findings::{ConfigError, Mistake};
 
 use voip_ha_ebpf::abi;
@@ -113,8 +114,9 @@ pub enum Failback {
 pub struct Service {
     /// Unique among services.
     pub name: String,
-    /// The address that phones and trunks know; unique, and never a server's.
-    pub vip: Ipv4Addr,
+    /// The addresses that phones and trunks know; unique, and never a server's. Every server has one of each family that
+    /// there is one of here.
+    pub vips: Addresses,
     /// 1 to [`MAX_SIP_PORTS`] different UDP ports, host byte order.
     pub sip_ports: Vec<u16>,
     /// UDP ports of media, host byte order; contains no SIP port.
@@ -128,8 +130,8 @@ pub struct Service {
 pub struct Server {
     /// Unique over all services.
     pub name: String,
-    /// Unique over all services, and never a VIP.
-    pub address: Ipv4Addr,
+    /// Unique over all services, and never a VIP; of the same families as the VIPs of its service.
+    pub addresses: Addresses,
     /// How packets reach it.
     pub forwarding: Forwarding,
     /// How its health is found out.

@@ -12,6 +12,8 @@ mod poller;
 mod realtime;
 mod receive;
 mod report;
+mod second;
+mod ways;
 
 use std::{
     collections::VecDeque,
@@ -24,6 +26,8 @@ use self::{
     lines::{Lines, Received, Unsent},
     mailbox::Letter,
     poller::Poller,
+    second::Second,
+    ways::{Way, Ways},
 };
 pub use self::{
     mailbox::{Mailbox, Orders},
@@ -31,11 +35,12 @@ pub use self::{
     realtime::privileges,
 };
 use crate::{
-    config::Config,
+    config::{Config, Server},
     datapath::{Datapath, NextHop},
+    detector::Health,
     engine::{Engine, Output},
     event::{Event, Happening},
-    ids::{ServerId, ServiceId},
+    ids::{Family, ServerId, ServiceId},
     journal::{Journal, monotonic},
     monitor::ProbeKind,
     nexthop::News,
@@ -47,27 +52,6 @@ const STALL: Duration = Duration::from_millis(8);
 /// So is a round of probes that took this long to send.
 const SLOW_ROUND: Duration = Duration::from_millis(1);
 
-/// What is known about the way to a server.
-#[derive(Clone, Debug, Default)]
-struct Way {
-    known: Option<(NextHop, String)>,
-    missing: Option<String>,
-    /// The interface of the known way is gone: packets cannot reach the server, whatever way probes find.
-    cut: bool,
-}
-
-impl Way {
-    /// A way that nothing is known of yet, or that an earlier controller wrote, may lead anywhere. What leads by another
-    /// interface is told anew at once, which ends the doubt.
-    fn may_lead_by(&self, interface: &str) -> bool {
-        self.known.as_ref().is_none_or(|(_, by)| by.is_empty() || by == interface)
-    }
-
-    fn is(&self, hop: NextHop, interface: &str) -> bool {
-        self.missing.is_none() && self.known.as_ref().is_some_and(|(known, name)| *known == hop && name == interface)
-    }
-}
-
 /// The controller of one gateway.
 pub struct Controller<D> {
     config: Config,
@@ -75,7 +59,9 @@ pub struct Controller<D> {
     datapath: D,
     poller: Poller,
     lines: Vec<Lines>,
-    ways: Vec<Way>,
+    seconds: Vec<Option<Second>>,
+    /// By [`ServerId`].
+    ways: Vec<Ways>,
     journal: Journal,
     /// A moment, and `CLOCK_MONOTONIC` then: one stands for the other from the start on, or the kernel's stamps would move.
     origin: (Instant, Duration),
@@ -100,15 +86,17 @@ impl<D: Datapath> Controller<D> {
             datapath.steer(service, steering);
         }
         let poller = Poller::new(datapath.signal_fd()).context("cannot make an epoll instance for the probes")?;
-        let lines = config.servers().map(|(_, _, server)| Lines::new(server)).collect();
+        let lines =
+            config.servers().map(|(_, _, server)| Lines::new(server.addresses.first(), server.probe.port)).collect();
+        let seconds = config.servers().map(|(_, _, server)| Second::of(server, now)).collect();
         // What an earlier controller wrote counts until the network says otherwise, which also names the interface.
-        let known = |server| datapath.next_hop(server).map(|hop| (hop, String::new()));
-        let ways = config.servers().map(|(server, ..)| Way { known: known(server), ..Way::default() }).collect();
+        let known = |id, server: &Server| Ways::of_earlier(server.addresses, |family| datapath.next_hop(id, family));
+        let ways = config.servers().map(|(id, _, server)| known(id, server)).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
-        let lacks = Vec::new();
         let origin = (now, uptime);
-        Ok(Self { config, engine, datapath, poller, lines, ways, journal, origin, lacks, stalls: 0, stall_told: None })
+        let (lacks, stalls, stall_told) = (Vec::new(), 0, None);
+        Ok(Self { config, engine, datapath, poller, lines, seconds, ways, journal, origin, lacks, stalls, stall_told })
     }
 
     /// Goes on after the events of earlier controllers.
@@ -132,6 +120,7 @@ impl<D: Datapath> Controller<D> {
             // What has arrived is taken in before a timer judges what has not: proofs first.
             for server in &woken.errors {
                 self.read(*server, now);
+                self.read_second(*server);
             }
             if woken.signals {
                 self.heed_signals(now);
@@ -161,6 +150,9 @@ impl<D: Datapath> Controller<D> {
         };
         let outputs = self.engine.tick(heard, now);
         self.carry_out(outputs, now);
+        for server in (0..self.seconds.len()).map(ServerId) {
+            self.look_at_second(server, now);
+        }
         let spent = now.elapsed();
         if spent >= SLOW_ROUND {
             self.engine.forgive(spent, Instant::now());
@@ -170,9 +162,10 @@ impl<D: Datapath> Controller<D> {
     /// Takes in what came back from a server.
     fn read(&mut self, server: ServerId, now: Instant) {
         for received in self.lines[server.0].receive() {
+            let family = Family::of(self.lines[server.0].address());
             let outputs = match received {
                 // Whatever it answers, packets do not get there.
-                Received::Answer { .. } if self.ways[server.0].cut => self.engine.no_carrier(&[server], now),
+                Received::Answer { .. } if self.ways[server.0].of(family).cut => self.engine.no_carrier(&[server], now),
                 Received::Answer { kind, number, status, at } => {
                     self.engine.answered(server, kind, number, status, at, now)
                 }
@@ -189,6 +182,27 @@ impl<D: Datapath> Controller<D> {
             };
             self.carry_out(outputs, now);
         }
+    }
+
+    fn read_second(&mut self, server: ServerId) {
+        if self.seconds[server.0].as_mut().is_some_and(Second::read) {
+            self.tell_second(server);
+        }
+    }
+
+    fn look_at_second(&mut self, server: ServerId, now: Instant) {
+        self.read_second(server);
+        let up = self.engine.servers()[server.0].detector.health() == Health::Up;
+        let (poller, key) = (self.poller.as_fd(), server.0 as u64);
+        if self.seconds[server.0].as_mut().is_some_and(|second| second.tick(up, now, poller, key)) {
+            self.tell_second(server);
+        }
+    }
+
+    fn tell_second(&mut self, server: ServerId) {
+        let Some(second) = &self.seconds[server.0] else { return };
+        let (name, address) = (self.engine.servers()[server.0].name.clone(), second.address());
+        self.journal.note(Happening::SecondAddress { server: name, address, fault: second.fault() });
     }
 
     fn heed_signals(&mut self, now: Instant) {
@@ -215,6 +229,7 @@ impl<D: Datapath> Controller<D> {
     fn stalled(&mut self, late: Duration, now: Instant) {
         self.stalls += 1;
         self.engine.forgive(late, now);
+        self.seconds.iter_mut().flatten().for_each(Second::forgive);
         // A gateway that is short of CPU must not fill its journal with that as well.
         if self.stall_told.is_none_or(|told| now - told >= Duration::from_secs(1)) {
             self.stall_told = Some(now);
@@ -263,12 +278,12 @@ impl<D: Datapath> Controller<D> {
     fn heed(&mut self, news: News, now: Instant) {
         match news {
             // The network tells again and again; what failed is not known, and is tried again.
-            News::Way { server, hop, interface } if self.ways[server.0].is(hop, &interface) => {}
-            News::NoWay { server, why } if self.ways[server.0].missing.as_ref() == Some(&why) => {}
-            News::Way { server, hop, interface } => self.take_way(server, hop, interface, now),
-            News::NoWay { server, why } => {
-                tracing::warn!("no way to {}: {why}", self.engine.servers()[server.0].name);
-                self.ways[server.0].missing = Some(why);
+            News::Way { server, family, hop, interface } if self.ways[server.0].of(family).is(hop, &interface) => {}
+            News::NoWay { server, family, why } if self.ways[server.0].of(family).missing.as_ref() == Some(&why) => {}
+            News::Way { server, family, hop, interface } => self.take_way((server, family), hop, interface, now),
+            News::NoWay { server, family, why } => {
+                tracing::warn!("no way to {} by {family}: {why}", self.engine.servers()[server.0].name);
+                self.ways[server.0].of_mut(family).missing = Some(why);
                 let outputs = self.engine.set_reachable(server, false, now);
                 self.carry_out(outputs, now);
             }
@@ -281,28 +296,30 @@ impl<D: Datapath> Controller<D> {
                 self.journal.note(Happening::Carrier { interface, up });
             }
             News::InterfaceLost { interface } => {
-                for way in &mut self.ways {
-                    way.cut |= way.may_lead_by(&interface);
-                }
+                self.ways.iter_mut().for_each(|ways| ways.lose(&interface));
                 self.journal.note(Happening::InterfaceLost { interface });
             }
             News::Watching { up, why } => self.journal.note(Happening::NetworkWatch { up, why }),
         }
     }
 
-    fn take_way(&mut self, server: ServerId, hop: NextHop, interface: String, now: Instant) {
-        if let Err(error) = self.datapath.set_next_hop(server, hop) {
+    fn take_way(&mut self, (server, family): (ServerId, Family), hop: NextHop, interface: String, now: Instant) {
+        if let Err(error) = self.datapath.set_next_hop(server, family, hop) {
             tracing::error!("the kernel did not take a next hop: {error:#}");
             return;
         }
-        let outputs = self.engine.set_reachable(server, true, now);
-        self.carry_out(outputs, now);
-        self.lines[server.0].reopen();
-        self.engine.reopened(server);
-        let name = self.engine.servers()[server.0].name.clone();
         let mac = mac_text(hop.destination);
-        self.journal.note(Happening::NextHop { server: name, interface: interface.clone(), mac });
-        self.ways[server.0] = Way { known: Some((hop, interface)), ..Way::default() };
+        *self.ways[server.0].of_mut(family) = Way { known: Some((hop, interface.clone())), ..Way::default() };
+        let outputs = self.engine.set_reachable(server, self.ways[server.0].are_whole(), now);
+        self.carry_out(outputs, now);
+        if Family::of(self.lines[server.0].address()) == family {
+            self.lines[server.0].reopen();
+            self.engine.reopened(server);
+        } else if let Some(second) = &mut self.seconds[server.0] {
+            second.reopen();
+        }
+        let name = self.engine.servers()[server.0].name.clone();
+        self.journal.note(Happening::NextHop { server: name, interface, mac });
     }
 }
 

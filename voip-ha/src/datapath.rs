@@ -31,7 +31,7 @@ pub use self::{
 };
 use crate::{
     decision::Choice,
-    ids::{ServerId, ServiceId},
+    ids::{Family, ServerId, ServiceId},
 };
 use voip_ha_ebpf::abi::{Mac, ServerEntry};
 
@@ -91,12 +91,24 @@ pub struct NextHop {
     pub source: Mac,
     /// Ethernet address of the server, or of the router on the way to it.
     pub destination: Mac,
+    /// What tags the frames have when they leave, outer first; untagged where there are less.
+    pub vlans: [VlanTag; 2],
+}
+
+/// A VLAN tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VlanTag {
+    /// EtherType of the tag in host order: 0x8100 (802.1Q) or 0x88a8 (802.1ad); 0: there is no tag.
+    pub protocol: u16,
+    /// Number of the VLAN, 1 to 4094; 0: there is no tag.
+    pub id: u16,
 }
 
 impl NextHop {
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let hop = Self { ifindex: entry.ifindex, mtu: entry.mtu, source: entry.source, destination: entry.next_hop };
+        let ServerEntry { ifindex, mtu, source, next_hop: destination, .. } = *entry;
+        let hop = Self { ifindex, mtu, source, destination, vlans: [VlanTag::default(); 2] };
         (hop.ifindex != 0).then_some(hop)
     }
 }
@@ -115,15 +127,15 @@ pub trait Datapath {
     /// What the kernel's decision word says now.
     fn steering(&self, service: ServiceId) -> Steering;
 
-    /// Makes a new way to a server known. Packets see the old one or the new one, never half of each.
+    /// Makes a new way to a server's address of one family known. Packets see the old one or the new one, never half of each.
     ///
     /// # Errors
     ///
     /// Says why the kernel did not take it. The old way is then still in use.
-    fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()>;
+    fn set_next_hop(&mut self, server: ServerId, family: Family, hop: NextHop) -> Result<()>;
 
-    /// The way to a server that is known to the kernel, if there is one: an earlier controller may have written it.
-    fn next_hop(&self, server: ServerId) -> Option<NextHop>;
+    /// The way to a server's address of one family that is known to the kernel, if there is one: an earlier controller may have written it.
+    fn next_hop(&self, server: ServerId, family: Family) -> Option<NextHop>;
 
     /// When a server was last heard and refused. Costs no system call.
     fn traffic(&self, server: ServerId) -> Heard;

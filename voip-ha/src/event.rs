@@ -1,6 +1,6 @@
 //! What happened, told to people and machines.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +117,15 @@ pub enum Happening {
         /// Ethernet address of the next hop.
         mac: String,
     },
+    /// A server, being up, is no longer served at its second address, or is again.
+    SecondAddress {
+        /// Name of the server.
+        server: String,
+        /// The address.
+        address: IpAddr,
+        /// What is wrong with it; nothing if that is over.
+        fault: Option<String>,
+    },
     /// The carrier of an interface changed.
     Carrier {
         /// Name of the interface.
@@ -188,6 +197,7 @@ impl Happening {
             Self::Suppressed { .. } => true,
             Self::Flip(flip) => flip.cause == Cause::Failover,
             Self::Health { to, .. } => matches!(to, Health::Down | Health::Maintenance),
+            Self::SecondAddress { fault, .. } => fault.is_some(),
             Self::Carrier { up, .. } | Self::NetworkWatch { up, .. } => !up,
             _ => false,
         }
@@ -232,6 +242,10 @@ impl fmt::Display for Happening {
                 write!(f, "{server} fell too often: others are preferred for the next {seconds} s")
             }
             Self::NextHop { server, interface, mac } => write!(f, "{server} is reached by {interface}, {mac}"),
+            Self::SecondAddress { server, fault: Some(fault), .. } => {
+                write!(f, "{server} serves one family only: {fault}")
+            }
+            Self::SecondAddress { server, address, fault: None } => write!(f, "{server} serves at {address} again"),
             Self::Carrier { interface, up } => {
                 write!(f, "{interface} has {} carrier", if *up { "a" } else { "no" })
             }

@@ -22,7 +22,7 @@ use crate::{
     journal, network, nexthop,
     record::{self, Recorder},
     status::{InterfaceStatus, Status, TrafficStatus},
-    sysctl,
+    sysctl::{self, Needs},
 };
 
 /// Runs the gateway until SIGTERM or SIGINT. The program and its maps stay: packets go on as they last did.
@@ -42,7 +42,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     for name in config.gateway.interfaces() {
         ifindexes.push(network::interface(&handle, name).await?.index);
     }
-    for changed in sysctl::prepare(&config.gateway)? {
+    for changed in sysctl::prepare(&Needs::of(&config))? {
         tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
     }
     let directory = PinDirectory::open(&config.gateway.pin_dir)?;
@@ -152,6 +152,7 @@ fn follow_kernel_log(datapath: &mut KernelDatapath) -> Result<()> {
 pub struct Observer {
     handle: Handle,
     gateway: Gateway,
+    needs: Needs,
     pins: crate::datapath::Pins,
     started: jiff::Timestamp,
 }
@@ -161,6 +162,7 @@ impl Observer {
         Arc::new(Self {
             handle,
             gateway: config.gateway.clone(),
+            needs: Needs::of(config),
             pins: crate::datapath::Pins::new(&config.gateway.pin_dir),
             started: jiff::Timestamp::now(),
         })
@@ -171,7 +173,8 @@ impl Observer {
         let ControllerStatus { mut services, stalls, lacks } = orders.ask(Order::Status).await?;
         let traffic = Tables::open(&self.pins).and_then(|tables| {
             for server in services.iter_mut().flat_map(|service| &mut service.servers) {
-                let origin = tables.origins.get(&server.address.octets(), 0)?;
+                let Some(address) = server.addresses.v4 else { continue };
+                let origin = tables.origins.get(&address.octets(), 0)?;
                 server.traffic = tables.traffic(Some(origin.server()))?.into_iter().map(TrafficStatus::from).collect();
             }
             Ok(())
@@ -188,7 +191,7 @@ impl Observer {
             pid: std::process::id(),
             started: self.started,
             interfaces,
-            warnings: sysctl::warnings(&self.gateway)
+            warnings: sysctl::warnings(&self.needs)
                 .unwrap_or_else(|error| vec![format!("{error:#}")])
                 .into_iter()
                 .chain(lacks)

@@ -1,6 +1,8 @@
 //! What the kernel's networking says about interfaces, routes and neighbours, through rtnetlink.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+mod vlan;
+
+use std::{collections::HashMap, net::IpAddr};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::TryStreamExt as _;
@@ -10,12 +12,13 @@ use rtnetlink::{
         AddressFamily,
         link::{LinkAttribute, LinkFlags, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
-        route::{RouteAddress, RouteAttribute, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
     },
 };
 use rustix::io::Errno;
 use voip_ha_ebpf::abi::Mac;
 
+pub use self::vlan::{Stack, StackError, stack_at};
 use crate::datapath::XdpMode;
 
 /// A network interface.
@@ -40,12 +43,13 @@ pub struct Interface {
 pub struct Way {
     /// Index of the interface that packets leave by.
     pub ifindex: u32,
-    /// The address that is asked for an Ethernet address: a router's, or the destination itself.
-    pub neighbour: Ipv4Addr,
+    /// The address that is asked for an Ethernet address: a router's, which need not be of the destination's family, or the
+    /// destination itself.
+    pub neighbour: IpAddr,
 }
 
 /// Ethernet addresses of neighbours that can be used, by interface index and address.
-pub type Neighbours = HashMap<(u32, Ipv4Addr), Mac>;
+pub type Neighbours = HashMap<(u32, IpAddr), Mac>;
 
 /// The interface with this name.
 ///
@@ -67,19 +71,6 @@ pub async fn interface_at(handle: &Handle, index: u32) -> Result<Option<Interfac
     link_at(handle, index).await?.as_ref().map(read_interface).transpose()
 }
 
-/// The name of the interface with this index, `None` if there is none.
-///
-/// # Errors
-///
-/// The kernel does not answer.
-pub async fn name_at(handle: &Handle, index: u32) -> Result<Option<String>> {
-    let name = |attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
-        _ => None,
-    };
-    Ok(link_at(handle, index).await?.and_then(|link| link.attributes.into_iter().find_map(name)))
-}
-
 async fn link_at(handle: &Handle, index: u32) -> Result<Option<LinkMessage>> {
     match handle.link().get().match_index(index).execute().try_next().await {
         Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -Errno::NODEV.raw_os_error() => Ok(None),
@@ -92,39 +83,52 @@ async fn link_at(handle: &Handle, index: u32) -> Result<Option<LinkMessage>> {
 /// # Errors
 ///
 /// There is no route, or the address is the gateway's own.
-pub async fn way_to(handle: &Handle, destination: Ipv4Addr) -> Result<Way> {
-    let query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(destination, 32).build();
+pub async fn way_to(handle: &Handle, destination: IpAddr) -> Result<Way> {
+    let length = if destination.is_ipv4() { 32 } else { 128 };
+    let query = RouteMessageBuilder::<IpAddr>::new().destination_prefix(destination, length)?.build();
     let route = handle.route().get(query).execute().try_next().await.context("there is no route")?;
     let route = route.context("the kernel names no route")?;
     if route.header.kind != RouteType::Unicast {
         bail!("the route is of kind {:?}, not to another host", route.header.kind);
     }
+    Ok(read_way(&route, destination))
+}
+
+fn read_way(route: &RouteMessage, destination: IpAddr) -> Way {
     let mut way = Way { ifindex: 0, neighbour: destination };
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => way.ifindex = *index,
-            RouteAttribute::Gateway(RouteAddress::Inet(router)) => way.neighbour = *router,
+            RouteAttribute::Gateway(RouteAddress::Inet(router)) => way.neighbour = (*router).into(),
+            RouteAttribute::Gateway(RouteAddress::Inet6(router)) => way.neighbour = (*router).into(),
+            // An IPv4 route by an IPv6 router.
+            RouteAttribute::Via(RouteVia::Inet6(router)) => way.neighbour = (*router).into(),
             _ => {}
         }
     }
-    Ok(way)
+    way
 }
 
-/// All usable IPv4 neighbours.
+/// All usable neighbours of both families.
 ///
 /// # Errors
 ///
 /// The kernel does not answer.
 pub async fn neighbours(handle: &Handle) -> Result<Neighbours> {
-    let request = handle.neighbours().get().set_address_family(AddressFamily::Inet).execute();
-    let messages: Vec<NeighbourMessage> = request.try_collect().await.context("cannot list the neighbours")?;
-    Ok(messages.iter().filter_map(read_neighbour).collect())
+    let mut neighbours = Neighbours::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let request = handle.neighbours().get().set_address_family(family).execute();
+        let messages: Vec<NeighbourMessage> = request.try_collect().await.context("cannot list the neighbours")?;
+        neighbours.extend(messages.iter().filter_map(read_neighbour));
+    }
+    Ok(neighbours)
 }
 
 /// The address that a neighbour message is about.
-pub fn neighbour_address(message: &NeighbourMessage) -> Option<Ipv4Addr> {
+pub fn neighbour_address(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some((*address).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some((*address).into()),
         _ => None,
     })
 }
@@ -133,7 +137,7 @@ fn has_carrier(message: &LinkMessage) -> bool {
     message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp)
 }
 
-fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, Ipv4Addr), Mac)> {
+fn read_neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Mac)> {
     if matches!(message.header.state, NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None) {
         return None;
     }

@@ -1,7 +1,8 @@
 //! Keeps the way to every server known, so that the packet path never has to look for it.
 //!
 //! The way is the kernel's own: route, interface and neighbour are read through rtnetlink and followed by its
-//! notifications. The probes, which take the same way, keep the neighbour resolved. A neighbour that fails to resolve
+//! notifications, for each address of a server. Where the route leaves by a VLAN interface, frames leave by the interface
+//! below, with the tags that it would have given them. The probes, which take the same way, keep the neighbour resolved. A neighbour that fails to resolve
 //! is not forgotten: whether the server is dead is for the detector to say.
 //!
 //! Notifications and requests have a socket each. When more notifications come than the kernel keeps for us it drops
@@ -22,10 +23,20 @@ use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
 use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
 
 use self::{reading::read, view::View};
-use crate::{config::Config, datapath::NextHop, ids::ServerId};
+use crate::{
+    config::Config,
+    datapath::NextHop,
+    ids::{Family, ServerId},
+};
 
-const GROUPS: [MulticastGroup; 4] =
-    [MulticastGroup::Link, MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv4Ifaddr];
+const GROUPS: [MulticastGroup; 6] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv6Ifaddr,
+];
 /// Between the end of one conversation with the kernel and the next, at first.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// The pause doubles up to this while conversations keep failing.
@@ -39,9 +50,11 @@ pub enum News {
     Way {
         /// The server.
         server: ServerId,
+        /// Of the address that it leads to.
+        family: Family,
         /// The way.
         hop: NextHop,
-        /// Name of the interface.
+        /// Name of the interface that the route leaves by.
         interface: String,
     },
     /// There is no way to a server that could be used now. A way that was known before stays in use. Told as often as
@@ -49,6 +62,8 @@ pub enum News {
     NoWay {
         /// The server.
         server: ServerId,
+        /// Of the address that there is no way to.
+        family: Family,
         /// Why.
         why: String,
     },

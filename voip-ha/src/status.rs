@@ -1,14 +1,16 @@
 //! The state of the gateway, as `voip-ha status` shows it.
 
-use std::{net::Ipv4Addr, time::Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    config::Addresses,
     datapath::{NextHop, Traffic, XdpMode},
     decision::{Cause, Choice},
     detector::Health,
     evidence::{Evidence, Fault},
+    ids::Family,
 };
 
 /// Everything at one moment.
@@ -48,8 +50,8 @@ pub struct InterfaceStatus {
 pub struct ServiceStatus {
     /// Name.
     pub name: String,
-    /// The address that clients know.
-    pub vip: Ipv4Addr,
+    /// The addresses that clients know.
+    pub vips: Addresses,
     /// Name of the server that new calls go to.
     pub active: String,
     /// Name of the server that media goes to.
@@ -75,8 +77,8 @@ pub struct ServiceStatus {
 pub struct ServerStatus {
     /// Name.
     pub name: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
+    /// Its own addresses.
+    pub addresses: Addresses,
     /// What is believed about it.
     pub health: Health,
     /// What is wrong with it, if it is not up.
@@ -103,17 +105,21 @@ pub struct ServerStatus {
     pub close_calls: u64,
     /// For how many more seconds others are preferred, because it fell too often.
     pub suppressed_s: Option<u64>,
-    /// The way to it, if one is known.
-    pub next_hop: Option<HopStatus>,
+    /// The ways to it that are known.
+    pub next_hops: Vec<HopStatus>,
     /// Why there is no way to it now.
     pub no_way: Option<String>,
+    /// What is wrong with its second address alone, if something is.
+    pub second_address: Option<String>,
     /// Packets and bytes since the maps were made.
     pub traffic: Vec<TrafficStatus>,
 }
 
-/// The way to a server.
+/// The way to an address of a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HopStatus {
+    /// Family of the address.
+    pub family: Family,
     /// Name of the interface.
     pub interface: String,
     /// As the kernel has it.

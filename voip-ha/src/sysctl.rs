@@ -2,18 +2,26 @@
 //!
 //! | setting | value | why |
 //! |---|---|---|
-//! | `forwarding` | 1 | without it the routing table refuses every packet (`BPF_FIB_LKUP_RET_FWD_DISABLED`) |
-//! | `accept_local` | 1 | a reply to a client that is not in the neighbour table yet goes through the stack with the VIP, a local address, as its source |
-//! | `rp_filter` | 2 if it is 1 | strict reverse path filtering would drop the same packet; loose accepts it |
-//! | `send_redirects` | 0, one-arm only, and on `all` too | or the kernel tells servers to go around the gateway |
+//! | `ipv4` `forwarding` | 1 | without it the routing table refuses every packet (`BPF_FIB_LKUP_RET_FWD_DISABLED`) |
+//! | `ipv4` `accept_local` | 1 | a reply to a client that is not in the neighbour table yet goes through the stack with the VIP, a local address, as its source |
+//! | `ipv4` `rp_filter` | 2 if it is 1 | strict reverse path filtering would drop the same packet; loose accepts it |
+//! | `ipv4` `send_redirects` | 0, one-arm only, and on `all` too | or the kernel tells servers to go around the gateway |
+//! | `ipv6` `forwarding` | 1, and on `all` too | as for IPv4; the stack looks at `all` alone, which sets it for every interface |
+//! | `ipv6` `accept_ra` | 2 if it is 1 | 1 means nothing once `forwarding` is on: addresses and default routes that a router announced would expire |
 //!
-//! On every interface of the gateway: a server may be behind either.
+//! On every interface of the gateway: a server may be behind either. Those of IPv6 only where a service has an IPv6 VIP;
+//! `accept_ra` then on every interface of the host that `all` is about to make one of a router.
+//! IPv6 knows neither `accept_local` nor `rp_filter`: it does not look at where a source address belongs. Its redirects have
+//! no switch; a server in one LAN with its clients needs one of its own, `accept_redirects = 0`.
 
-use std::fs;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
-use crate::config::Gateway;
+use crate::{
+    config::{Config, Gateway},
+    ids::Family,
+};
 
 /// One setting that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,24 +34,102 @@ pub struct Changed {
     pub to: &'static str,
 }
 
+/// What the settings are made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    interfaces: Vec<String>,
+    one_arm: bool,
+    v6: bool,
+}
+
+/// One setting as it must be.
+struct Setting {
+    family: Family,
+    interface: String,
+    name: &'static str,
+    to: &'static str,
+    /// What goes wrong otherwise.
+    harm: &'static str,
+}
+
+impl Needs {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        let Gateway { front, back, .. } = &config.gateway;
+        let mut interfaces = vec![front.clone(), back.clone()];
+        interfaces.dedup();
+        let v6 = config.services.iter().any(|service| service.vips.v6.is_some());
+        Self { interfaces, one_arm: config.gateway.one_arm(), v6 }
+    }
+
+    /// The settings, as far as they are not as they must be.
+    fn lacking(&self) -> Result<Vec<(Setting, String)>> {
+        let mut lacking = Vec::new();
+        for setting in self.settings()? {
+            let found = setting.read()?;
+            if found != setting.to {
+                lacking.push((setting, found));
+            }
+        }
+        Ok(lacking)
+    }
+
+    fn settings(&self) -> Result<Vec<Setting>> {
+        const FIRST: &str = "the first replies to new clients are dropped";
+        let mut settings = Vec::new();
+        let mut add = |family, interface: &str, name, to, harm| {
+            settings.push(Setting { family, interface: interface.to_owned(), name, to, harm });
+        };
+        for interface in &self.interfaces {
+            add(Family::V4, interface, "forwarding", "1", "packets to clients are dropped");
+            add(Family::V4, interface, "accept_local", "1", FIRST);
+            if is_strict(interface)? {
+                add(Family::V4, interface, "rp_filter", "2", FIRST);
+            }
+        }
+        if self.one_arm {
+            for interface in self.interfaces.iter().map(String::as_str).chain(["all"]) {
+                add(Family::V4, interface, "send_redirects", "0", "servers learn to go around the gateway");
+            }
+        }
+        for interface in self.hosts()? {
+            // Before forwarding, which would end what a router announced.
+            if read(Family::V6, &interface, "accept_ra")? == "1" {
+                let harm = "addresses and routes that a router announces are no longer taken";
+                add(Family::V6, &interface, "accept_ra", "2", harm);
+            }
+        }
+        for interface in ["all"].into_iter().chain(self.interfaces.iter().map(String::as_str)).filter(|_| self.v6) {
+            add(Family::V6, interface, "forwarding", "1", "IPv6 packets to clients are dropped");
+        }
+        Ok(settings)
+    }
+
+    /// Interfaces that forwarding by IPv6 may keep from listening to routers.
+    fn hosts(&self) -> Result<Vec<String>> {
+        if !self.v6 || read(Family::V6, "all", "forwarding")? == "1" {
+            return Ok(self.interfaces.iter().filter(|_| self.v6).cloned().collect());
+        }
+        let path = "/proc/sys/net/ipv6/conf";
+        let names = fs::read_dir(path)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>())
+            .with_context(|| format!("cannot read {path}"))?;
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.filter(|name| !["all", "default", "lo"].contains(&name.as_str())).collect())
+    }
+}
+
 /// Makes the settings. Returns what was changed.
 ///
 /// # Errors
 ///
 /// Names the setting that cannot be read or written.
-pub fn prepare(gateway: &Gateway) -> Result<Vec<Changed>> {
+pub fn prepare(needs: &Needs) -> Result<Vec<Changed>> {
     let mut changed = Vec::new();
-    for interface in gateway.interfaces() {
-        changed.extend(set(interface, "forwarding", "1")?);
-        changed.extend(set(interface, "accept_local", "1")?);
-        if is_strict(interface)? {
-            changed.extend(set(interface, "rp_filter", "2")?);
-        }
-    }
-    if gateway.one_arm() {
-        for interface in ["all", &gateway.back] {
-            changed.extend(set(interface, "send_redirects", "0")?);
-        }
+    for (setting, from) in needs.lacking()? {
+        let path = path(setting.family, &setting.interface, setting.name);
+        fs::write(&path, setting.to).with_context(|| format!("cannot write {} to {path}", setting.to))?;
+        changed.push(Changed { name: setting.name(), from, to: setting.to });
     }
     Ok(changed)
 }
@@ -53,56 +139,43 @@ pub fn prepare(gateway: &Gateway) -> Result<Vec<Changed>> {
 /// # Errors
 ///
 /// Names the setting that cannot be read.
-pub fn warnings(gateway: &Gateway) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    let mut warn = |wrong: bool, interface: &str, setting: &str, to: &str, what: &str| {
-        if wrong {
-            let name = name(interface, setting);
-            warnings.push(format!("{what}, because of {name}: run `sysctl -w {name}={to}`"));
-        }
+pub fn warnings(needs: &Needs) -> Result<Vec<String>> {
+    let warning = |(setting, _): (Setting, String)| {
+        let (name, harm, to) = (setting.name(), setting.harm, setting.to);
+        format!("{harm}, because of {name}: run `sysctl -w {name}={to}`")
     };
-    for interface in gateway.interfaces() {
-        let forwarding = read(interface, "forwarding")?;
-        warn(forwarding != "1", interface, "forwarding", "1", "packets to clients are dropped");
-        let accept_local = read(interface, "accept_local")?;
-        warn(accept_local != "1", interface, "accept_local", "1", "the first replies to new clients are dropped");
-        warn(is_strict(interface)?, interface, "rp_filter", "2", "the first replies to new clients are dropped");
+    Ok(needs.lacking()?.into_iter().map(warning).collect())
+}
+
+impl Setting {
+    fn read(&self) -> Result<String> {
+        read(self.family, &self.interface, self.name)
     }
-    if gateway.one_arm() {
-        for interface in ["all", &gateway.back] {
-            let wrong = read(interface, "send_redirects")? != "0";
-            warn(wrong, interface, "send_redirects", "0", "servers learn to go around the gateway");
-        }
+
+    /// As `sysctl` takes it: a dot of a VLAN's name is a slash there.
+    fn name(&self) -> String {
+        format!("net.{}.conf.{}.{}", directory(self.family), self.interface.replace('.', "/"), self.name)
     }
-    Ok(warnings)
 }
 
 /// The kernel uses the larger of the interface's own value and that of `all`.
 fn is_strict(interface: &str) -> Result<bool> {
-    Ok(read("all", "rp_filter")?.max(read(interface, "rp_filter")?) == "1")
+    Ok(read(Family::V4, "all", "rp_filter")?.max(read(Family::V4, interface, "rp_filter")?) == "1")
 }
 
-fn set(interface: &str, setting: &str, to: &'static str) -> Result<Option<Changed>> {
-    let from = read(interface, setting)?;
-    if from == to {
-        return Ok(None);
-    }
-    let path = path(interface, setting);
-    fs::write(&path, to).with_context(|| format!("cannot write {to} to {path}"))?;
-    Ok(Some(Changed { name: name(interface, setting), from, to }))
-}
-
-fn read(interface: &str, setting: &str) -> Result<String> {
-    let path = path(interface, setting);
+fn read(family: Family, interface: &str, setting: &str) -> Result<String> {
+    let path = path(family, interface, setting);
     let value = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     Ok(value.trim().to_owned())
 }
 
-/// As `sysctl` takes it: a dot of a VLAN's name is a slash there.
-fn name(interface: &str, setting: &str) -> String {
-    format!("net.ipv4.conf.{}.{setting}", interface.replace('.', "/"))
+fn path(family: Family, interface: &str, setting: &str) -> String {
+    format!("/proc/sys/net/{}/conf/{interface}/{setting}", directory(family))
 }
 
-fn path(interface: &str, setting: &str) -> String {
-    format!("/proc/sys/net/ipv4/conf/{interface}/{setting}")
+fn directory(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
 }

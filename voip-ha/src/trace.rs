@@ -9,7 +9,7 @@ mod headers;
 pub mod ingress;
 mod reason;
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -24,19 +24,19 @@ use crate::{
 /// What the gateway is, as far as an answer speaks of it.
 pub struct Scene {
     plan: Plan,
-    servers: HashMap<ServerNumber, Ipv4Addr>,
+    servers: HashMap<ServerNumber, IpAddr>,
     names: Names,
 }
 
 /// Names by address: the maps hold none.
 #[derive(Clone, Debug, Default)]
-pub struct Names(pub HashMap<Ipv4Addr, String>);
+pub struct Names(pub HashMap<IpAddr, String>);
 
 /// A service or a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Party {
     /// Its address: of a service, the VIP.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its name, if it is known.
     pub name: Option<String>,
 }
@@ -68,11 +68,11 @@ pub struct Trace {
 
 impl Names {
     /// The name, or the address where there is none.
-    pub fn of(&self, address: Ipv4Addr) -> String {
+    pub fn of(&self, address: IpAddr) -> String {
         self.0.get(&address).cloned().unwrap_or_else(|| address.to_string())
     }
 
-    fn party(&self, address: Ipv4Addr) -> Party {
+    fn party(&self, address: IpAddr) -> Party {
         Party { address, name: self.0.get(&address).cloned() }
     }
 }
@@ -84,7 +84,7 @@ impl Scene {
     ///
     /// A map cannot be read.
     pub fn read(tables: &Tables, names: Names) -> Result<Self> {
-        let servers = tables.origins()?.into_iter().map(|(address, origin)| (origin.server(), address));
+        let servers = tables.origins()?.into_iter().map(|(address, origin)| (origin.server(), address.into()));
         Ok(Self { plan: Plan::from_kernel(tables)?, servers: servers.collect(), names })
     }
 
@@ -94,9 +94,9 @@ impl Scene {
     }
 
     /// That of the VIP the frame is for, or that of the server concerned.
-    fn service(&self, ends: Option<&Ends>, server: Option<Ipv4Addr>) -> Option<&ServicePlan> {
-        let of_vip = |vip| self.plan.services.iter().find(|service| service.vip == vip);
-        let has = |service: &&ServicePlan| service.servers.iter().any(|one| Some(one.address) == server);
+    fn service(&self, ends: Option<&Ends>, server: Option<IpAddr>) -> Option<&ServicePlan> {
+        let of_vip = |vip| self.plan.services.iter().find(|service| IpAddr::from(service.vip) == vip);
+        let has = |service: &&ServicePlan| service.servers.iter().any(|one| Some(IpAddr::from(one.address)) == server);
         ends.and_then(|ends| of_vip(ends.destination)).or_else(|| self.plan.services.iter().find(has))
     }
 }
@@ -124,7 +124,7 @@ impl Trace {
             action: seen.ran.act.name(),
             outcome: seen.outcome.name(),
             class: seen.class.name(),
-            service: service.map(|service| scene.names.party(service.vip)),
+            service: service.map(|service| scene.names.party(service.vip.into())),
             server: server.map(|server| scene.names.party(server)),
             leaves_by,
             reason: reason::sentence(seen.outcome, &facts),

@@ -16,7 +16,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 use voip_ha::{
     config::Config,
     datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Pins, Steering, Tables},
-    ids::ServiceId,
+    ids::{Family, ServiceId},
     sysctl,
 };
 use voip_ha_ebpf::abi::{Address, Mac};
@@ -57,12 +57,13 @@ impl Gateway {
         let devices = Devices::build(number)?;
         let directory = root.directory(number);
         let config = Config::parse("the bench's configuration", &text(&devices, &directory, services, servers))?;
-        sysctl::prepare(&config.gateway)?;
+        sysctl::prepare(&sysctl::Needs::of(&config))?;
         let pins = Pins::new(&directory);
         let mut datapath = KernelDatapath::load(&config, PinDirectory::open(&directory)?, KernelLog::Off)?;
         datapath.attach(&config, &[devices.front_index(), devices.back_index()])?;
         for (id, _, server) in config.servers() {
-            datapath.set_next_hop(id, next_hop(&devices, server.address.octets()))?;
+            let address = server.addresses.v4.context("a server without an IPv4 address")?;
+            datapath.set_next_hop(id, Family::V4, next_hop(&devices, address.octets()))?;
         }
         for service in 0..services {
             let first = config.servers().find(|(_, of, _)| *of == ServiceId(service.into()));
@@ -159,7 +160,7 @@ fn server(devices: &Devices, service: u8, place: u8) -> Address {
 
 fn next_hop(devices: &Devices, [a, b, c, d]: Address) -> NextHop {
     let (ifindex, destination): (u32, Mac) = (devices.back_index(), [2, 0, a, b, c, d]);
-    NextHop { ifindex, mtu: MTU, source: devices.mac(ifindex), destination }
+    NextHop { ifindex, mtu: MTU, source: devices.mac(ifindex), destination, vlans: Default::default() }
 }
 
 fn dotted(address: Address) -> String {

@@ -1,6 +1,6 @@
 //! What the lab reads of `voip-ha status --json`. Fields that it does not need are ignored.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -42,8 +42,8 @@ pub struct ServiceStatus {
 pub struct ServerStatus {
     /// Its name.
     pub name: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
     /// `up`, `maintenance`, `down` or `unknown`.
     pub health: String,
     /// What is wrong with it.

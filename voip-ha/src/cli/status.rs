@@ -81,7 +81,7 @@ fn describe_interface(interface: &InterfaceStatus) -> String {
 }
 
 fn describe_service(service: &ServiceStatus) -> String {
-    let mut text = format!("{} {}\n", styled(HEADING, format!("service {}", service.name)), service.vip);
+    let mut text = format!("{} {}\n", styled(HEADING, format!("service {}", service.name)), service.vips);
     if service.outage {
         let _ =
             writeln!(text, "  {}", styled(ALARM, "OUTAGE: no server is up; packets still go to the last active one"));
@@ -142,6 +142,9 @@ fn remarks(server: &ServerStatus) -> Vec<String> {
     if let Some(why) = &server.no_way {
         remarks.push(format!("no way to {name}: {why}"));
     }
+    if let Some(fault) = &server.second_address {
+        remarks.push(format!("{name} serves one family only: {fault}"));
+    }
     if let Some(unanswered) = server.unanswered_ms.filter(|_| server.health == Health::Up) {
         let sends = server.heard_ms.is_some_and(|heard| heard < unanswered);
         let excuse = if sends { ", but it goes on sending to clients" } else { "" };
@@ -185,7 +188,7 @@ fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
     let to_client = ["to-client", "to-client-by-stack"];
     [
         server.name.clone(),
-        server.address.to_string(),
+        server.addresses.to_string(),
         role.to_owned(),
         health,
         ago(server.since),

@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read as _},
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
 };
 
@@ -34,12 +34,12 @@ const MOST_TEXT: u64 = 1 << 20;
 #[derive(Args)]
 #[command(group(ArgGroup::new("packet").required(true).args(["from", "hex", "pcap"])))]
 pub(super) struct TraceVerb {
-    /// Sender of a UDP packet
+    /// Sender of a UDP packet; an IPv6 address in brackets
     #[arg(long, value_name = "ADDRESS:PORT", requires = "to")]
-    from: Option<SocketAddrV4>,
+    from: Option<SocketAddr>,
     /// Its receiver
     #[arg(long, value_name = "ADDRESS:PORT", requires = "from")]
-    to: Option<SocketAddrV4>,
+    to: Option<SocketAddr>,
     /// Bytes of its payload
     #[arg(long, value_name = "BYTES", requires = "from", default_value_t = frame::USUAL_PAYLOAD,
           value_parser = clap::value_parser!(u16).range(..=i64::from(frame::LONGEST_PAYLOAD)))]
@@ -92,7 +92,9 @@ impl TraceVerb {
         }
         let frame = match (&self.hex, self.from.zip(self.to)) {
             (Some(text), _) => read_hex(text)?,
-            (None, Some((from, to))) => frame::datagram(from, to, self.payload),
+            (None, Some((from, to))) => {
+                frame::datagram(from, to, self.payload).map_err(|error| Failure::BadInput(error.to_string()))?
+            }
             (None, None) => return Err(Failure::BadInput("no packet is named".to_owned())),
         };
         let trace = self.gateway()?.trace(self.interface.as_deref(), &frame)?;
@@ -178,7 +180,7 @@ impl Gateway {
 }
 
 /// The servers and the interfaces that they are reached by: as the maps say, or the kernel's routes while they do not.
-fn ways(plan: &Plan) -> Result<Vec<(Ipv4Addr, Option<u32>)>> {
+fn ways(plan: &Plan) -> Result<Vec<(IpAddr, Option<u32>)>> {
     let servers = plan.services.iter().flat_map(|service| &service.servers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -186,12 +188,13 @@ fn ways(plan: &Plan) -> Result<Vec<(Ipv4Addr, Option<u32>)>> {
         tokio::spawn(connection);
         let mut ways = Vec::new();
         for server in servers {
+            let address = IpAddr::from(server.address);
             let way = match server.next_hop {
                 Some(hop) => Some(hop.ifindex),
                 // No route is no way.
-                None => network::way_to(&handle, server.address).await.ok().map(|way| way.ifindex),
+                None => network::way_to(&handle, address).await.ok().map(|way| way.ifindex),
             };
-            ways.push((server.address, way));
+            ways.push((address, way));
         }
         Ok(ways)
     })
@@ -249,8 +252,9 @@ fn names(socket: &Path) -> Names {
     let answer = Client::connect(socket).and_then(|mut client| client.ask(Command::Status));
     let Ok(Answer::Status(status)) = answer else { return Names::default() };
     let names = status.services.into_iter().flat_map(|service| {
-        let servers = service.servers.into_iter().map(|server| (server.address, server.name));
-        servers.chain([(service.vip, service.name)])
+        let servers = service.servers.into_iter().map(|server| (server.addresses, server.name));
+        let named = servers.chain([(service.vips, service.name)]).collect::<Vec<_>>();
+        named.into_iter().flat_map(|(addresses, name)| addresses.iter().map(move |address| (address, name.clone())))
     });
     Names(HashMap::from_iter(names))
 }

@@ -2,7 +2,7 @@
 //!
 //! A value that is wrong becomes `None` and the rest is still checked.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,9 +12,10 @@ use super::probe::ProbeDefaults;
 use super::raw;
 use super::values;
 use super::{
-    Config, DEFAULT_CONTROL_SOCKET, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, Failback, Forwarding, Gateway, MAX_SERVERS,
-    MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Server, Service,
+    Addresses, Config, DEFAULT_CONTROL_SOCKET, DEFAULT_PIN_DIR, DEFAULT_STATE_DIR, Failback, Forwarding, Gateway,
+    MAX_SERVERS, MAX_SERVERS_PER_SERVICE, MAX_SERVICES, MAX_SIP_PORTS, Policy, Server, Service,
 };
+use crate::ids::Family;
 
 const LONGEST_HOLD_DOWN_S: i64 = 24 * 60 * 60;
 
@@ -92,7 +93,14 @@ fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
 struct Taken {
     services: Vec<(String, String, usize)>,
     servers: Vec<(String, String, usize)>,
-    addresses: Vec<(Ipv4Addr, String, usize)>,
+    addresses: Vec<(IpAddr, String, usize)>,
+}
+
+/// What a server has of its service; `None` is what is reported as wrong.
+#[derive(Clone, Copy)]
+struct Of {
+    vips: Option<Addresses>,
+    first_sip_port: Option<u16>,
 }
 
 struct Services<'f, 'a> {
@@ -127,8 +135,7 @@ impl Services<'_, '_> {
         let (raw, at) = (table.get_ref(), table.span().start);
         let name = required(&format!("{path}.name"), &raw.name, at, self.findings, |text| values::name(text));
         unique(&format!("{path}.name"), &raw.name, &name, &mut self.taken.services, self.findings);
-        let vip = required(&format!("{path}.vip"), &raw.vip, at, self.findings, |text| values::unicast(text));
-        unique(&format!("{path}.vip"), &raw.vip, &vip, &mut self.taken.addresses, self.findings);
+        let vips = self.addresses(&format!("{path}.vip"), &raw.vip, at);
         let sip_ports = sip_ports(&format!("{path}.sip_ports"), &raw.sip_ports, at, self.findings);
         let rtp_ports = required(&format!("{path}.rtp_ports"), &raw.rtp_ports, at, self.findings, |text| {
             let range = values::port_range(text)?;
@@ -137,35 +144,63 @@ impl Services<'_, '_> {
                 None => Ok(range),
             }
         });
-        let first_sip_port = sip_ports.as_ref().and_then(|ports| ports.first().copied());
-        let servers =
-            self.servers(&format!("{path}.server"), raw.server.as_deref().unwrap_or_default(), at, first_sip_port);
-        Some(Service { name: name?, vip: vip?, sip_ports: sip_ports?, rtp_ports: rtp_ports?, servers: servers? })
+        let of = Of { vips, first_sip_port: sip_ports.as_ref().and_then(|ports| ports.first().copied()) };
+        let servers = self.servers(&format!("{path}.server"), raw.server.as_deref().unwrap_or_default(), at, of);
+        Some(Service { name: name?, vips: vips?, sip_ports: sip_ports?, rtp_ports: rtp_ports?, servers: servers? })
     }
 
-    fn servers(
-        &mut self,
-        path: &str,
-        raw: &[Spanned<raw::Server>],
-        at: usize,
-        first_sip_port: Option<u16>,
-    ) -> Option<Vec<Server>> {
+    /// One address, or one of each family.
+    fn addresses(&mut self, key: &str, value: &Option<Spanned<raw::Addresses>>, table: usize) -> Option<Addresses> {
+        let list = required(key, value, table, self.findings, |given| Ok(given.clone()))?;
+        let at = value.as_ref()?.span().start;
+        let list = match list {
+            raw::Addresses::One(text) => vec![(key.to_owned(), at, text)],
+            raw::Addresses::List(list) => {
+                let place = |(i, text): (usize, Spanned<String>)| (format!("{key}[{i}]"), text.span().start, text);
+                let list = list.into_iter().enumerate().map(place);
+                list.map(|(key, at, text)| (key, at, text.into_inner())).collect()
+            }
+        };
+        let mut good = Vec::new();
+        for (key, at, text) in &list {
+            let second = |of: Family| good.iter().any(|other| Family::of(*other) == of);
+            match values::unicast(text) {
+                Ok(address) if second(Family::of(address)) => {
+                    let family = Family::of(address);
+                    let message = format!("{address} is a second {family} address; use at most one of each family");
+                    self.findings.add(key, *at, message);
+                }
+                Ok(address) => {
+                    claim(key, *at, &address, &mut self.taken.addresses, self.findings);
+                    good.push(address);
+                }
+                Err(message) => self.findings.add(key, *at, message),
+            }
+        }
+        if list.is_empty() {
+            self.findings.add(key, at, "has no address; write one, or one of each family");
+        }
+        if good.len() == list.len() { Addresses::try_from(good).ok() } else { None }
+    }
+
+    fn servers(&mut self, path: &str, raw: &[Spanned<raw::Server>], at: usize, of: Of) -> Option<Vec<Server>> {
         count(path, raw, at, MAX_SERVERS_PER_SERVICE, self.findings)?;
-        let servers: Vec<_> = raw
-            .iter()
-            .enumerate()
-            .map(|(i, table)| self.server(&format!("{path}[{i}]"), table, first_sip_port))
-            .collect();
+        let servers: Vec<_> =
+            raw.iter().enumerate().map(|(i, table)| self.server(&format!("{path}[{i}]"), table, of)).collect();
         servers.into_iter().collect()
     }
 
-    fn server(&mut self, path: &str, table: &Spanned<raw::Server>, first_sip_port: Option<u16>) -> Option<Server> {
+    fn server(&mut self, path: &str, table: &Spanned<raw::Server>, of: Of) -> Option<Server> {
         let (raw, at) = (table.get_ref(), table.span().start);
         let (name_key, address_key) = (format!("{path}.name"), format!("{path}.address"));
         let name = required(&name_key, &raw.name, at, self.findings, |text| values::server_name(text));
         unique(&name_key, &raw.name, &name, &mut self.taken.servers, self.findings);
-        let address = required(&address_key, &raw.address, at, self.findings, |text| values::unicast(text));
-        unique(&address_key, &raw.address, &address, &mut self.taken.addresses, self.findings);
+        let addresses = self.addresses(&address_key, &raw.address, at);
+        if let (Some(source), Some(vips), Some(addresses)) = (&raw.address, of.vips, addresses)
+            && let Some(mistake) = unlike(vips, addresses)
+        {
+            self.findings.add(&address_key, source.span().start, mistake);
+        }
         let forwarding =
             optional(&format!("{path}.forwarding"), &raw.forwarding, self.findings, |text| values::forwarding(text));
         let probe = match &raw.probe {
@@ -174,11 +209,31 @@ impl Services<'_, '_> {
         };
         Some(Server {
             name: name?,
-            address: address?,
+            addresses: addresses?,
             forwarding: forwarding?.unwrap_or(Forwarding::Nat),
-            probe: probe?.probe(first_sip_port?),
+            probe: probe?.probe(of.first_sip_port?),
         })
     }
+}
+
+/// How the families of a server's addresses differ from those of its service's VIPs: what is lacking first.
+fn unlike(vips: Addresses, addresses: Addresses) -> Option<String> {
+    let lacking = Family::ALL.into_iter().find_map(|family| {
+        let vip = vips.of(family).filter(|_| addresses.of(family).is_none())?;
+        Some(format!(
+            "has no {family} address: packets to the VIP {vip} would be dropped while this server is active; add one, or \
+             make {vip} a service of its own with servers that have one"
+        ))
+    });
+    let unused = || {
+        Family::ALL.into_iter().find_map(|family| {
+            let address = addresses.of(family).filter(|_| vips.of(family).is_none())?;
+            Some(format!(
+                "{address} would never be used, because the service has no {family} VIP; remove it, or add such a VIP"
+            ))
+        })
+    };
+    lacking.or_else(unused)
 }
 
 fn sip_ports(
@@ -263,8 +318,19 @@ fn unique<T: Clone + PartialEq + std::fmt::Display>(
     taken: &mut Vec<(T, String, usize)>,
     findings: &mut Findings<'_>,
 ) {
-    let (Some(source), Some(value)) = (source, value) else { return };
-    let offset = source.span().start;
+    if let (Some(source), Some(value)) = (source, value) {
+        claim(key, source.span().start, value, taken, findings);
+    }
+}
+
+/// Reports a value that is taken already.
+fn claim<T: Clone + PartialEq + std::fmt::Display>(
+    key: &str,
+    offset: usize,
+    value: &T,
+    taken: &mut Vec<(T, String, usize)>,
+    findings: &mut Findings<'_>,
+) {
     match taken.iter().find(|(other, ..)| other == value) {
         Some((_, first, at)) => {
             let line = findings.line(*at);

@@ -3,7 +3,9 @@
 //! Nothing is required and nothing has a default here. A missing key is a matter of `check`, which reports it
 //! together with all others; serde would stop at the first one.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 #[derive(Deserialize, Default)]
@@ -60,7 +62,7 @@ pub(super) struct Policy {
 #[serde(deny_unknown_fields)]
 pub(super) struct Service {
     pub(super) name: Option<Spanned<String>>,
-    pub(super) vip: Option<Spanned<String>>,
+    pub(super) vip: Option<Spanned<Addresses>>,
     pub(super) sip_ports: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) rtp_ports: Option<Spanned<String>>,
     pub(super) server: Option<Vec<Spanned<Server>>>,
@@ -70,9 +72,43 @@ pub(super) struct Service {
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
     pub(super) name: Option<Spanned<String>>,
-    pub(super) address: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<Addresses>>,
     pub(super) forwarding: Option<Spanned<String>>,
     pub(super) probe: Option<Probe>,
+}
+
+/// One address, or a list.
+#[derive(Clone)]
+pub(super) enum Addresses {
+    One(String),
+    List(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for Addresses {
+    /// By hand: an untagged enum would lose the places in the text.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Addresses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address, or a list of addresses")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Addresses, E> {
+                Ok(Addresses::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Addresses, A::Error> {
+                let mut addresses = Vec::new();
+                while let Some(address) = list.next_element()? {
+                    addresses.push(address);
+                }
+                Ok(Addresses::List(addresses))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// Every key with a line that shows how it is written: the remedy for a missing key or a wrong type, and the list
@@ -136,6 +172,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
 pub(super) fn example(path: &str) -> Option<&'static str> {
     let path = without_indices(path);
     EXAMPLES.iter().find(|(known, _)| *known == path).map(|(_, example)| *example)
+}
+
+/// Whether the key at `path` takes a list of values that are no tables.
+pub(super) fn takes_list(path: &str) -> bool {
+    matches!(without_indices(path).as_str(), "service.vip" | "service.sip_ports" | "service.server.address")
 }
 
 /// The names of the keys in the table at `path`; the empty path is the whole file.

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::findings::Findings;
-use super::raw::{self, example, keys_of};
+use super::raw::{self, example, keys_of, takes_list};
 
 /// Names nearer than this (Jaro-Winkler similarity) are taken for misspellings: it covers a swapped letter, a
 /// missing unit (`interval`) and an abbreviation (`addr`).
@@ -50,7 +50,7 @@ impl Culprit<'_> {
     fn report(self, offset: usize, findings: &mut Findings<'_>) {
         let path = join(&self.table, &self.name);
         let message = match example(&path) {
-            Some(example) => format!("{}; write it like `{example}`", wrong_type(&self.value, example)),
+            Some(example) => format!("{}; write it like `{example}`", wrong_type(&path, &self.value, example)),
             None => match nearest(&self.table, &self.name) {
                 Some(name) => {
                     findings.excuse(join(&self.table, name));
@@ -67,14 +67,12 @@ impl Culprit<'_> {
     }
 }
 
-fn wrong_type(value: &DeValue<'_>, example: &str) -> String {
+fn wrong_type(path: &str, value: &DeValue<'_>, example: &str) -> String {
     match value {
         DeValue::Integer(number) if example.ends_with(|last: char| last.is_ascii_digit()) => {
             format!("{number} is out of range")
         }
-        DeValue::Array(_) if example.ends_with("]") && !example.starts_with('[') => {
-            "has an element of a wrong type".into()
-        }
+        DeValue::Array(_) if takes_list(path) => "has an element of a wrong type".into(),
         DeValue::String(_) => "is a string".into(),
         DeValue::Integer(_) => "is a whole number".into(),
         DeValue::Float(_) => "is a number with a fraction".into(),

@@ -1,7 +1,7 @@
 //! What a single value may be. Each function takes the text or number of the file and gives the value, or what is
 //! wrong with it and the remedy.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -59,16 +59,27 @@ pub(super) fn server_name(text: &str) -> Checked<String> {
 }
 
 /// The address of one host that is not this one.
-pub(super) fn unicast(text: &str) -> Checked<Ipv4Addr> {
-    let address: Ipv4Addr = text
+pub(super) fn unicast(text: &str) -> Checked<IpAddr> {
+    let address: IpAddr = text
         .parse()
-        .map_err(|_| format!("{text:?} is not an IPv4 address; use four numbers with dots, such as 10.0.0.2"))?;
-    let what = match address.octets() {
-        [0, ..] => "is in 0.0.0.0/8, which names no host",
-        [127, ..] => "is a loopback address",
-        [224..=239, ..] => "is a multicast address",
-        [240..=255, ..] => "is a broadcast or reserved address",
-        _ => return Ok(address),
+        .map_err(|_| format!("{text:?} is not an IP address; write it like \"10.0.0.2\" or \"2001:db8::2\""))?;
+    let what = match address {
+        IpAddr::V4(v4) => match v4.octets() {
+            [0, ..] => "is in 0.0.0.0/8, which names no host",
+            [127, ..] => "is a loopback address",
+            [169, 254, ..] => "is a link-local address, which means nothing beyond one link",
+            [224..=239, ..] => "is a multicast address",
+            [240..=255, ..] => "is a broadcast or reserved address",
+            _ => return Ok(address),
+        },
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            "is an IPv4 address in the clothes of IPv6; write it as IPv4"
+        }
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => "names no host",
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => "is a loopback address",
+        IpAddr::V6(v6) if v6.is_multicast() => "is a multicast address",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "is a link-local address, which means nothing beyond one link",
+        IpAddr::V6(_) => return Ok(address),
     };
     Err(format!("{address} {what}; use the unicast address of one host"))
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Instant,
 };
@@ -17,10 +17,9 @@ use rustix::{
 
 use super::receive::{receive, stamp_arrivals};
 use crate::{
-    config::Server,
     monitor::ProbeKind,
     probe::{
-        icmp_echo::{ECHO_REPLY, EchoProbe},
+        icmp_echo::{ECHO_REPLY, ECHO_REPLY_V6, EchoProbe},
         sip_options::{OptionsProbe, Token, read_answer},
     },
 };
@@ -57,7 +56,7 @@ pub(super) enum Unsent {
 
 /// The sockets of one server. They are made anew when the kernel's way to the server has changed under them.
 pub(super) struct Lines {
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     options: Option<OptionsLine>,
     echo: Option<EchoLine>,
@@ -80,9 +79,14 @@ struct EchoLine {
 }
 
 impl Lines {
-    pub(super) fn new(server: &Server) -> Self {
-        let Server { address, .. } = *server;
-        Self { address, port: server.probe.port, options: None, echo: None, noted: Vec::new(), echo_refused: false }
+    /// Those to one address of a server.
+    pub(super) fn new(address: IpAddr, port: u16) -> Self {
+        Self { address, port, options: None, echo: None, noted: Vec::new(), echo_refused: false }
+    }
+
+    /// Where they lead.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Begins anew with other sockets, whose source address fits the present route.
@@ -163,7 +167,8 @@ impl Lines {
 
 impl OptionsLine {
     fn open(target: SocketAddr, poller: BorrowedFd<'_>, key: u64) -> io::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let any = if target.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0))?;
         socket.connect(target)?;
         socket.set_nonblocking(true)?;
         stamp_arrivals(&socket)?;
@@ -206,13 +211,17 @@ fn read_options(asked: &VecDeque<(Token, u64)>, datagram: &[u8], at: Instant) ->
 impl EchoLine {
     /// A raw socket: one for pings needs the group's leave in `net.ipv4.ping_group_range`, which even root has not got in a
     /// new network namespace.
-    fn open(address: Ipv4Addr) -> io::Result<Self> {
+    fn open(address: IpAddr) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::INET, SocketType::RAW, flags, Some(ipproto::ICMP))?;
+        let (family, protocol) = match address {
+            IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+            IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
+        };
+        let socket = socket_with(family, SocketType::RAW, flags, Some(protocol))?;
         connect(&socket, &SocketAddr::from((address, 0)))?;
-        hear_replies_only(&socket)?;
+        hear_replies_only(&socket, address)?;
         stamp_arrivals(&socket)?;
-        Ok(Self { socket, probe: EchoProbe::new()?, lost: 0 })
+        Ok(Self { socket, probe: EchoProbe::new(address)?, lost: 0 })
     }
 
     fn receive(&mut self, buffer: &mut [u8], received: &mut Vec<Received>) {
@@ -248,19 +257,19 @@ fn drain(
 }
 
 /// A raw socket hears every ICMP message of the server, its errors about traffic too, which would fill it.
-fn hear_replies_only(socket: &OwnedFd) -> io::Result<()> {
-    // linux/icmp.h, ICMP_FILTER: a mask of the types that are not wanted.
-    const ICMP_FILTER: libc::c_int = 1;
-    let unwanted: u32 = !(1 << ECHO_REPLY);
-    // SAFETY: an open socket, and an option value of the length that is named.
+fn hear_replies_only(socket: &OwnedFd, address: IpAddr) -> io::Result<()> {
+    // linux/icmp.h, ICMP_FILTER, and linux/icmpv6.h, ICMPV6_FILTER: masks of the types that are not wanted.
+    const FILTER: libc::c_int = 1;
+    let mut unwanted = [u32::MAX; 8];
+    let (level, wanted, words) = match address {
+        IpAddr::V4(_) => (libc::SOL_RAW, ECHO_REPLY, 1),
+        IpAddr::V6(_) => (libc::IPPROTO_ICMPV6, ECHO_REPLY_V6, unwanted.len()),
+    };
+    unwanted[usize::from(wanted / 32)] &= !(1 << (wanted % 32));
+    let length = words * size_of::<u32>();
+    // SAFETY: an open socket, and an option value that is at least as long as the length that is named.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_RAW,
-            ICMP_FILTER,
-            (&raw const unwanted).cast(),
-            size_of::<u32>() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, FILTER, unwanted.as_ptr().cast(), length as libc::socklen_t)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -269,7 +278,8 @@ fn hear_replies_only(socket: &OwnedFd) -> io::Result<()> {
 fn meaning(error: &io::Error) -> Option<Received> {
     match Errno::from_io_error(error)? {
         Errno::CONNREFUSED => Some(Received::Refused),
-        Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH => Some(Received::HostUnreachable),
+        // By IPv6, the last is a firewall's (RFC 4443, codes 1, 5 and 6).
+        Errno::HOSTUNREACH | Errno::HOSTDOWN | Errno::NETUNREACH | Errno::ACCESS => Some(Received::HostUnreachable),
         _ => None,
     }
 }

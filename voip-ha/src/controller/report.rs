@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::Controller;
+use super::{Controller, second::Second};
 use crate::{
     config::Server,
     datapath::Datapath,
-    ids::{ServerId, ServiceId},
+    ids::{Family, ServerId, ServiceId},
     plan::{Plan, ServerPlan, ServicePlan},
     status::{HopStatus, ServerStatus, ServiceStatus, wall_clock},
 };
@@ -18,7 +18,7 @@ impl<D: Datapath> Controller<D> {
         let services = self.config.services.iter().zip(self.engine.services()).enumerate();
         let status = services.map(|(index, (config, state))| ServiceStatus {
             name: state.name.clone(),
-            vip: config.vip,
+            vips: config.vips,
             active: name(state.active()),
             media: name(state.media()),
             since: wall_clock(state.since, now),
@@ -37,14 +37,15 @@ impl<D: Datapath> Controller<D> {
 
     /// What the kernel's tables should hold.
     pub(super) fn plan(&self) -> Plan {
-        let services = self.config.services.iter().enumerate().map(|(index, config)| {
+        let services = self.config.services.iter().enumerate().filter_map(|(index, config)| {
             let service = ServiceId(index);
             let steering = self.engine.steering(service);
             let servers: Vec<_> = self.of_service(service).collect();
-            let address =
-                |id: ServerId| servers.iter().find(|(other, _)| *other == id).map(|(_, server)| server.address);
-            ServicePlan {
-                vip: config.vip,
+            let address = |id: ServerId| {
+                servers.iter().find(|(other, _)| *other == id).and_then(|(_, server)| server.addresses.v4)
+            };
+            Some(ServicePlan {
+                vip: config.vips.v4?,
                 sip_ports: config.sip_ports.clone(),
                 rtp_ports: config.rtp_ports.clone(),
                 signalling: steering.signalling.and_then(address),
@@ -52,26 +53,30 @@ impl<D: Datapath> Controller<D> {
                 draining: steering.draining.and_then(address),
                 servers: servers
                     .iter()
-                    .map(|(id, server)| ServerPlan {
-                        address: server.address,
-                        next_hop: self.ways[id.0].known.as_ref().map(|(hop, _)| *hop),
+                    .filter_map(|(id, server)| {
+                        let next_hop = self.ways[id.0].of(Family::V4).known.as_ref().map(|(hop, _)| *hop);
+                        Some(ServerPlan { address: server.addresses.v4?, next_hop })
                     })
                     .collect(),
-            }
+            })
         });
         Plan { services: services.collect() }
     }
 
     fn server_status(&self, id: ServerId, config: &Server, now: Instant) -> ServerStatus {
         let state = &self.engine.servers()[id.0];
-        let way = &self.ways[id.0];
+        let ways = &self.ways[id.0];
         let (rtt, timeout) = state.monitor.round_trip();
         let suppressed = self.engine.suppressed_until(id, now);
+        let hop = |family| {
+            let (hop, interface) = ways.of(family).known.clone()?;
+            Some(HopStatus { family, interface, hop })
+        };
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let since = |then: Instant| ms(now.saturating_duration_since(then));
         ServerStatus {
             name: state.name.clone(),
-            address: config.address,
+            addresses: config.addresses,
             health: state.detector.health(),
             fault: state.detector.fault(),
             since: wall_clock(state.since, now),
@@ -85,8 +90,9 @@ impl<D: Datapath> Controller<D> {
             echo_works: state.monitor.echo_works(),
             close_calls: state.monitor.close_calls(),
             suppressed_s: suppressed.map(|until| until.saturating_duration_since(now).as_secs()),
-            next_hop: way.known.as_ref().map(|(hop, interface)| HopStatus { interface: interface.clone(), hop: *hop }),
-            no_way: way.missing.clone(),
+            next_hops: Family::ALL.into_iter().filter_map(hop).collect(),
+            no_way: ways.missing(),
+            second_address: self.seconds[id.0].as_ref().and_then(Second::fault),
             traffic: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! The loop with real sockets on loopback and a datapath that only remembers.
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex,
@@ -15,15 +15,15 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::*;
 use crate::{
-    datapath::{Heard, Signal, Steering},
-    detector::Health,
-    evidence::Evidence,
-    status::ServiceStatus,
+    datapath::{Heard, Signal, Steering, VlanTag},
+    evidence::{Evidence, Fault},
+    status::{ServerStatus, ServiceStatus},
 };
 
 const SOON: Duration = Duration::from_secs(10);
 const MASTER: ServerId = ServerId(0);
-const HOP: NextHop = NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6] };
+const HOP: NextHop =
+    NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: [VlanTag { protocol: 0, id: 0 }; 2] };
 
 /// What a datapath was told, and has to tell.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Datapath for Fake {
         self.0.lock().unwrap().word
     }
 
-    fn set_next_hop(&mut self, _: ServerId, hop: NextHop) -> Result<()> {
+    fn set_next_hop(&mut self, _: ServerId, _: Family, hop: NextHop) -> Result<()> {
         let mut told = self.0.lock().unwrap();
         if told.refuse_hops {
             bail!("refused");
@@ -72,7 +72,7 @@ impl Datapath for Fake {
         Ok(())
     }
 
-    fn next_hop(&self, _: ServerId) -> Option<NextHop> {
+    fn next_hop(&self, _: ServerId, _: Family) -> Option<NextHop> {
         self.0.lock().unwrap().hops.last().copied()
     }
 
@@ -99,8 +99,12 @@ struct Responder {
 }
 
 impl Responder {
-    fn start(address: Ipv4Addr) -> Self {
-        let socket = UdpSocket::bind((address, 0)).unwrap();
+    fn start(address: impl Into<IpAddr>) -> Self {
+        Self::at((address.into(), 0).into())
+    }
+
+    fn at(address: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let port = socket.local_addr().unwrap().port();
         let stop = Arc::new(AtomicBool::new(false));
@@ -135,7 +139,7 @@ fn config(responders: &[&Responder]) -> Config {
           { name = 'master', address = '10.0.0.1' }, { name = 'backup', address = '10.0.0.2' } ] }]";
     let mut config = Config::parse("test", text).unwrap_or_else(|error| panic!("{error}"));
     for (server, responder) in config.services[0].servers.iter_mut().zip(responders) {
-        server.address = Ipv4Addr::LOCALHOST;
+        server.addresses = Ipv4Addr::LOCALHOST.into();
         server.probe.port = responder.port;
         // A busy machine is no reason for this test to fail.
         (server.probe.timeout_min, server.probe.timeout_max) = (Duration::from_secs(1), Duration::from_secs(1));
@@ -193,15 +197,15 @@ async fn a_next_hop_that_the_kernel_refused_is_tried_again_when_it_is_told_again
     let responder = Responder::start(Ipv4Addr::LOCALHOST);
     let fake = Fake::default();
     let (orders, running) = start(config(&[&responder, &responder]), fake.clone());
-    let tell = || orders.tell(News::Way { server: MASTER, hop: HOP, interface: "b".to_owned() });
+    let tell = || orders.tell(News::Way { server: MASTER, family: Family::V4, hop: HOP, interface: "b".to_owned() });
     fake.0.lock().unwrap().refuse_hops = true;
     tell();
-    assert_eq!(status(&orders).await.servers[0].next_hop, None);
+    assert_eq!(status(&orders).await.servers[0].next_hops, []);
     fake.0.lock().unwrap().refuse_hops = false;
     for _ in 0..3 {
         tell();
     }
-    wait_until(&orders, "the way is known", |status| status.servers[0].next_hop.is_some()).await;
+    wait_until(&orders, "the way is known", |status| !status.servers[0].next_hops.is_empty()).await;
     assert_eq!(fake.0.lock().unwrap().hops, [HOP], "told three times, written once");
     drop(orders);
     running.join().unwrap();
@@ -215,7 +219,7 @@ async fn answers_are_no_sign_of_life_once_an_interface_is_gone_that_unknown_ways
     wait_until(&orders, "both are up", |status| status.servers.iter().all(|server| server.health == Health::Up)).await;
     orders.tell(News::InterfaceLost { interface: "b".to_owned() });
     wait_until(&orders, "an outage", |status| status.outage).await;
-    orders.tell(News::Way { server: ServerId(1), hop: HOP, interface: "a".to_owned() });
+    orders.tell(News::Way { server: ServerId(1), family: Family::V4, hop: HOP, interface: "a".to_owned() });
     wait_until(&orders, "the backup is active", |status| status.active == "backup").await;
     assert_eq!(status(&orders).await.servers[0].health, Health::Down, "it answers, by a way that packets do not take");
     drop(orders);
@@ -238,6 +242,51 @@ async fn an_icmp_error_about_traffic_makes_the_gateway_ask_at_once() {
     fake.signal(Signal { at: monotonic(), server: MASTER, code: 3 });
     wait_until(&orders, "the master is asked", |_| asked().0 == before.0 + 1).await;
     assert_eq!(asked().1, before.1, "nobody doubts the backup");
+    drop(orders);
+    running.join().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_server_with_an_ipv6_address_alone_is_probed_by_options_and_echo() {
+    let responder = Responder::start(Ipv6Addr::LOCALHOST);
+    let mut config = config(&[&responder, &responder]);
+    for server in &mut config.services[0].servers {
+        server.addresses = Ipv6Addr::LOCALHOST.into();
+    }
+    let (orders, running) = start(config, Fake::default());
+    let is_up = |server: &ServerStatus| server.health == Health::Up && server.echo_works && server.rtt_ms.is_some();
+    wait_until(&orders, "both answer both", |status| status.servers.iter().all(is_up)).await;
+    let port = responder.port;
+    drop(responder);
+    wait_until(&orders, "the refusal is heard", |status| {
+        status.outage && status.servers[0].fault == Some(Fault::Crashed)
+    })
+    .await;
+    let _again = Responder::at((Ipv6Addr::LOCALHOST, port).into());
+    wait_until(&orders, "both are up again", |status| status.servers.iter().all(is_up)).await;
+    drop(orders);
+    running.join().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_dead_second_address_is_told_and_its_server_stays_up_and_active() {
+    let responder = Responder::start(Ipv4Addr::LOCALHOST);
+    let second = SocketAddr::from((Ipv6Addr::LOCALHOST, responder.port));
+    let mut config = config(&[&responder, &responder]);
+    config.services[0].servers[0].addresses.v6 = Some(Ipv6Addr::LOCALHOST);
+    config.services[0].servers[0].probe.hang = Duration::from_secs(2);
+    let (orders, running) = start(config, Fake::default());
+    let fault = |status: &ServiceStatus| status.servers[0].second_address.clone();
+    wait_until(&orders, "a refusal is told", |status| fault(status).as_deref() == Some("::1 refuses SIP")).await;
+    let both = Responder::at(second);
+    wait_until(&orders, "it is well", |status| fault(status).is_none()).await;
+    drop(both);
+    // Somebody who says nothing.
+    let _silent = UdpSocket::bind(second).unwrap();
+    wait_until(&orders, "it is told again", |status| fault(status).is_some()).await;
+    let status = status(&orders).await;
+    assert_eq!((status.active.as_str(), status.servers[0].health), ("master", Health::Up));
+    assert_eq!(status.servers[1].second_address, None, "it has none");
     drop(orders);
     running.join().unwrap();
 }

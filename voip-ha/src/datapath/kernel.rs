@@ -4,7 +4,7 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::{Ebpf, maps::MapError};
 use voip_ha_ebpf::abi::{
     self, Address, MAX_SIP_PORTS, Named, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, SignalRecord,
@@ -12,16 +12,16 @@ use voip_ha_ebpf::abi::{
 };
 
 use super::{
-    Attachment, Datapath, Heard, KernelLog, NextHop, PinDirectory, Signal, Steering, Tables, link,
+    Attachment, Datapath, Heard, KernelLog, NextHop, PinDirectory, Signal, Steering, Tables, VlanTag, link,
     mapped::{Signs, Words},
     object,
-    places::{Place, Places},
+    places::{self, Place, Places},
     signals::Signals,
 };
 use crate::{
     config::{Config, Service},
     decision::Choice,
-    ids::{ServerId, ServiceId},
+    ids::{Family, ServerId, ServiceId},
 };
 
 /// The XDP program and its maps, held by the running controller. Dropping it detaches nothing.
@@ -45,6 +45,8 @@ impl KernelDatapath {
     ///
     /// The pinned maps have another layout, or the kernel refuses something.
     pub fn load(config: &Config, directory: PinDirectory, kernel_log: KernelLog) -> Result<Self> {
+        let has_v4 = config.services.iter().all(|service| service.vips.v4.is_some());
+        ensure!(has_v4, "the kernel side knows no service without an IPv4 address yet");
         let object = object::load(directory.pins(), kernel_log)?;
         let tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
@@ -99,7 +101,7 @@ impl KernelDatapath {
         let mut newcomers = Vec::new();
         for (id, _, server) in config.servers() {
             let Place { service, slot } = self.places.servers[id.0];
-            let address = server.address.octets();
+            let address = places::key(&server.addresses);
             if let Err(MapError::KeyNotFound) = self.tables.origins.get(&address, 0) {
                 // It may have been here before: what its number counted and where it was is history.
                 newcomers.push(id);
@@ -112,7 +114,7 @@ impl KernelDatapath {
                 OriginEntry {
                     slot: slot.0,
                     service: self.places.services[service.0],
-                    vip: of.vip.octets(),
+                    vip: places::key(&of.vips),
                     ports: ports(of),
                 },
             )?;
@@ -120,7 +122,7 @@ impl KernelDatapath {
         self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
         for (index, service) in config.services.iter().enumerate() {
             let entry = ServiceEntry { service: self.places.services[index], ports: ports(service) };
-            self.tables.services.insert(service.vip.octets(), entry, 0).context("cannot write SERVICES")?;
+            self.tables.services.insert(places::key(&service.vips), entry, 0).context("cannot write SERVICES")?;
         }
         Ok(())
     }
@@ -173,10 +175,14 @@ impl Datapath for KernelDatapath {
         }
     }
 
-    fn set_next_hop(&mut self, server: ServerId, hop: NextHop) -> Result<()> {
+    fn set_next_hop(&mut self, server: ServerId, family: Family, hop: NextHop) -> Result<()> {
+        ensure!(
+            family == Family::V4 && hop.vlans == [VlanTag::default(); 2],
+            "the kernel side knows no {family} or VLAN yet"
+        );
         let Place { service, slot } = self.places.servers[server.0];
         let old = self.tables.slot(slot)?;
-        let NextHop { ifindex, mtu, source, destination } = hop;
+        let NextHop { ifindex, mtu, source, destination, .. } = hop;
         let new = ServerEntry { address: old.address, ifindex, mtu, next_hop: destination, source };
         if new == old {
             return Ok(());
@@ -194,7 +200,10 @@ impl Datapath for KernelDatapath {
         Ok(())
     }
 
-    fn next_hop(&self, server: ServerId) -> Option<NextHop> {
+    fn next_hop(&self, server: ServerId, family: Family) -> Option<NextHop> {
+        if family != Family::V4 {
+            return None;
+        }
         let entry = self.tables.slot(self.places.servers[server.0].slot).ok()?;
         NextHop::of(&entry)
     }

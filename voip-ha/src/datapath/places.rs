@@ -1,13 +1,16 @@
 //! Who gets which number in the kernel's tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::{Address, Choice, MAX_SERVERS, MAX_SERVICES, Named, ServerNumber, Slot, SteeringWord};
 
 use super::{mapped::Words, tables::Tables};
 use crate::{
-    config::{Config, Server},
+    config::{Addresses, Config, Server},
     ids::{ServerId, ServiceId},
 };
 
@@ -41,7 +44,7 @@ impl Places {
         let unused = |slot: Slot| if in_use(slot) { slot.other_bank() } else { slot };
         let place = |((_, service, server), number): ((ServerId, ServiceId, &Server), u32)| Place {
             service,
-            slot: held.get(&server.address.octets()).copied().unwrap_or_else(|| unused(ServerNumber(number).slot(0))),
+            slot: held.get(&key(&server.addresses)).copied().unwrap_or_else(|| unused(ServerNumber(number).slot(0))),
         };
         Ok(Self { services, servers: config.servers().zip(numbers).map(place).collect() })
     }
@@ -100,12 +103,17 @@ impl Places {
     }
 }
 
+/// What the tables know a service or server by: they have no place for IPv6 yet.
+pub(super) fn key(addresses: &Addresses) -> Address {
+    addresses.v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()
+}
+
 fn vips(config: &Config) -> Vec<Address> {
-    config.services.iter().map(|service| service.vip.octets()).collect()
+    config.services.iter().map(|service| key(&service.vips)).collect()
 }
 
 fn addresses(config: &Config) -> Vec<Address> {
-    config.servers().map(|(_, _, server)| server.address.octets()).collect()
+    config.servers().map(|(_, _, server)| key(&server.addresses)).collect()
 }
 
 /// Indexes of the services that are in the tables, by VIP.

@@ -1,11 +1,11 @@
 //! Asking the kernel.
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rtnetlink::Handle;
 
-use crate::network::{self, Interface, Neighbours, Way};
+use crate::network::{self, Interface, Neighbours, Stack, StackError, Way};
 
 /// The kernel answers within microseconds, or the answer is lost.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Questions {
     /// Addresses that the way to is asked for.
-    pub(super) servers: Vec<Ipv4Addr>,
+    pub(super) addresses: Vec<IpAddr>,
     /// Indexes of the interfaces whose names are known.
     pub(super) known: Vec<u32>,
     /// Whether these are to be read again as well.
@@ -26,11 +26,11 @@ pub(super) struct Questions {
 pub(super) struct Reading {
     /// By index; `None` if it is gone. Empty if not asked for.
     pub(super) links: Vec<(u32, Option<Interface>)>,
-    /// In the order of [`Questions::servers`].
+    /// In the order of [`Questions::addresses`].
     pub(super) ways: Vec<Result<Way, String>>,
     pub(super) neighbours: Neighbours,
-    /// Names of the interfaces that ways lead by, but for those that are known.
-    pub(super) strangers: HashMap<u32, String>,
+    /// What the interfaces are that ways lead by, but for those that are known.
+    pub(super) strangers: HashMap<u32, Result<Stack, StackError>>,
 }
 
 /// Asks the questions one after the other.
@@ -45,10 +45,10 @@ pub(super) async fn read(handle: &Handle, questions: Questions) -> Result<Readin
             reading.links.push((index, network::interface_at(handle, index).await?));
         }
     }
-    for server in questions.servers {
-        let way = network::way_to(handle, server).await.map_err(|error| format!("{error:#}"));
+    for address in questions.addresses {
+        let way = network::way_to(handle, address).await.map_err(|error| format!("{error:#}"));
         if let Some(index) = way.as_ref().ok().map(|way| way.ifindex).filter(|index| !questions.known.contains(index)) {
-            reading.strangers.insert(index, network::name_at(handle, index).await?.unwrap_or_default());
+            reading.strangers.insert(index, network::stack_at(handle, index, &questions.known).await?);
         }
         reading.ways.push(way);
     }

@@ -1,6 +1,6 @@
 //! What is known of the network, and what a notification or a reading means for it. No kernel is asked here.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Result;
 use rtnetlink::{
@@ -17,8 +17,8 @@ use super::{
 use crate::{
     config::Config,
     datapath::NextHop,
-    ids::ServerId,
-    network::{self, Interface, Way},
+    ids::{Family, ServerId},
+    network::{self, Interface, Stack, StackError, Way},
 };
 
 /// What has to be read again.
@@ -34,7 +34,9 @@ pub(super) enum Need {
 pub(super) struct View {
     /// Front and back: the interfaces that packets may leave by.
     interfaces: Vec<Watched>,
-    servers: Vec<Server>,
+    targets: Vec<Target>,
+    /// Indexes of the VLAN interfaces that ways lead by.
+    vlans: Vec<u32>,
 }
 
 struct Watched {
@@ -50,11 +52,17 @@ struct Watched {
     notified: bool,
 }
 
-struct Server {
-    id: ServerId,
-    address: Ipv4Addr,
+/// An address that packets are to get to.
+struct Target {
+    server: ServerId,
+    family: Family,
+    address: IpAddr,
+    /// The server's health is found out by its first address.
+    is_probed: bool,
     /// The latest way that the kernel had.
     way: Option<Way>,
+    /// Index of the front or back interface at its bottom.
+    bottom: Option<u32>,
 }
 
 impl View {
@@ -68,10 +76,11 @@ impl View {
         for name in config.gateway.interfaces() {
             interfaces.push(network::interface(handle, name).await?);
         }
-        Ok(Self::new(interfaces, config.servers().map(|(id, _, server)| (id, server.address))))
+        let addresses = config.servers().flat_map(|(id, _, server)| server.addresses.iter().map(move |one| (id, one)));
+        Ok(Self::new(interfaces, addresses))
     }
 
-    pub(super) fn new(interfaces: Vec<Interface>, servers: impl Iterator<Item = (ServerId, Ipv4Addr)>) -> Self {
+    pub(super) fn new(interfaces: Vec<Interface>, addresses: impl Iterator<Item = (ServerId, IpAddr)>) -> Self {
         // As if there had been a carrier: that there is none is news.
         let watched = |Interface { index, name, mac, mtu, .. }| Watched {
             index,
@@ -82,9 +91,15 @@ impl View {
             lost: false,
             notified: false,
         };
+        let mut last = None;
+        let target = |(server, address)| {
+            let is_probed = last.replace(server) != Some(server);
+            Target { server, family: Family::of(address), address, is_probed, way: None, bottom: None }
+        };
         Self {
             interfaces: interfaces.into_iter().map(watched).collect(),
-            servers: servers.map(|(id, address)| Server { id, address, way: None }).collect(),
+            targets: addresses.map(target).collect(),
+            vlans: Vec::new(),
         }
     }
 
@@ -94,7 +109,7 @@ impl View {
             watched.notified = false;
         }
         Questions {
-            servers: self.servers.iter().map(|server| server.address).collect(),
+            addresses: self.targets.iter().map(|target| target.address).collect(),
             known: self.interfaces.iter().map(|watched| watched.index).collect(),
             links: need == Need::Everything,
         }
@@ -106,7 +121,7 @@ impl View {
         let NetlinkPayload::InnerMessage(message) = message else { return (Vec::new(), Need::Everything) };
         match message {
             RouteNetlinkMessage::NewNeighbour(neighbour) => {
-                let concerns = |address| self.servers.iter().any(|server| server.is_behind(address));
+                let concerns = |address| self.targets.iter().any(|target| target.is_behind(address));
                 let concerned = network::neighbour_address(neighbour).is_some_and(concerns);
                 (Vec::new(), if concerned { Need::Ways } else { Need::Nothing })
             }
@@ -123,23 +138,28 @@ impl View {
 
     /// Looks at what was read.
     pub(super) fn found(&mut self, reading: &Reading) -> Vec<News> {
-        for (server, way) in self.servers.iter_mut().zip(&reading.ways) {
+        for (target, way) in self.targets.iter_mut().zip(&reading.ways) {
             // Whoever was behind an interface still is when the interface took the routes away with it.
-            server.way = way.as_ref().ok().copied().or(server.way);
+            let Ok(way) = way else { continue };
+            target.way = Some(*way);
+            let stack = reading.strangers.get(&way.ifindex).and_then(|found| found.as_ref().ok());
+            target.bottom = Some(stack.map_or(way.ifindex, |stack| stack.bottom));
         }
+        let stacks = reading.strangers.values().filter_map(|found| found.as_ref().ok());
+        self.vlans = stacks.flat_map(|stack| stack.above.clone()).collect();
         let mut news = Vec::new();
         for (index, link) in &reading.links {
             if self.interfaces.iter().any(|watched| watched.index == *index && !watched.notified) {
                 news.extend(self.link_is(*index, link.as_ref()));
             }
         }
-        news.extend(self.servers.iter().zip(&reading.ways).map(|(server, way)| self.way(server.id, way, reading)));
+        news.extend(self.targets.iter().zip(&reading.ways).map(|(target, way)| self.way(target, way, reading)));
         news
     }
 
     fn notified(&mut self, index: u32, link: Option<&Interface>) -> (Vec<News>, Need) {
         let Some(watched) = self.interfaces.iter_mut().find(|watched| watched.index == index) else {
-            return (Vec::new(), Need::Nothing);
+            return (Vec::new(), if self.vlans.contains(&index) { Need::Ways } else { Need::Nothing });
         };
         watched.notified = true;
         (self.link_is(index, link), Need::Ways)
@@ -147,8 +167,8 @@ impl View {
 
     /// An interface is as told, or gone.
     fn link_is(&mut self, index: u32, link: Option<&Interface>) -> Vec<News> {
-        let behind = |server: &&Server| server.way.is_some_and(|way| way.ifindex == index);
-        let servers = self.servers.iter().filter(behind).map(|server| server.id).collect();
+        let behind = self.targets.iter().filter(|target| target.is_probed && target.bottom == Some(index));
+        let servers = behind.map(|target| target.server).collect();
         let alive = |watched: &&mut Watched| watched.index == index && !watched.lost;
         let Some(watched) = self.interfaces.iter_mut().find(alive) else { return Vec::new() };
         let mut news = Vec::new();
@@ -166,37 +186,55 @@ impl View {
         news
     }
 
-    fn way(&self, server: ServerId, way: &Result<Way, String>, reading: &Reading) -> News {
-        let no_way = |why| News::NoWay { server, why };
-        let way = match way {
-            Ok(way) => way,
-            Err(why) => return no_way(why.clone()),
-        };
-        let Some(Watched { index, name, mac, mtu, .. }) =
-            self.interfaces.iter().find(|watched| watched.index == way.ifindex && !watched.lost)
-        else {
-            let name = reading.strangers.get(&way.ifindex).map_or("an interface that is gone", String::as_str);
-            return no_way(self.astray(name));
-        };
-        match reading.neighbours.get(&(*index, way.neighbour)) {
-            Some(&destination) => {
-                let hop = NextHop { ifindex: *index, mtu: *mtu, source: *mac, destination };
-                News::Way { server, hop, interface: name.clone() }
-            }
-            None => no_way(format!("{} does not answer ARP on {name}", way.neighbour)),
+    fn way(&self, target: &Target, way: &Result<Way, String>, reading: &Reading) -> News {
+        let Target { server, family, .. } = *target;
+        let found = way.as_ref().map_err(String::clone).and_then(|way| self.hop(way, reading));
+        match found {
+            Ok((hop, interface)) => News::Way { server, family, hop, interface },
+            Err(why) => News::NoWay { server, family, why },
         }
     }
 
-    fn astray(&self, name: &str) -> String {
-        if self.interfaces.iter().any(|watched| watched.name == name) {
-            return format!("{name} was removed and made anew, and has no XDP program now: restart voip-ha");
+    /// The next hop of a way, and the name of the interface that it leaves by.
+    fn hop(&self, way: &Way, reading: &Reading) -> Result<(NextHop, String), String> {
+        let (mut hop, name) = match (self.watched(way.ifindex), reading.strangers.get(&way.ifindex)) {
+            (Some(Watched { index, name, mac, mtu, .. }), _) => {
+                let vlans = Default::default();
+                (NextHop { ifindex: *index, mtu: *mtu, source: *mac, destination: [0; 6], vlans }, name)
+            }
+            (None, Some(Ok(Stack { name, mac, mtu, tags, bottom, .. }))) if self.watched(*bottom).is_some() => {
+                (NextHop { ifindex: *bottom, mtu: *mtu, source: *mac, destination: [0; 6], vlans: *tags }, name)
+            }
+            (None, Some(Err(why))) => return Err(self.astray(why)),
+            (None, _) => return Err(self.astray(&StackError::Gone)),
+        };
+        let neighbour = way.neighbour;
+        hop.destination = *reading.neighbours.get(&(way.ifindex, neighbour)).ok_or_else(|| {
+            let question = if neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+            format!("{neighbour} does not answer {question} on {name}")
+        })?;
+        Ok((hop, name.clone()))
+    }
+
+    fn watched(&self, index: u32) -> Option<&Watched> {
+        self.interfaces.iter().find(|watched| watched.index == index && !watched.lost)
+    }
+
+    fn astray(&self, why: &StackError) -> String {
+        match why {
+            StackError::Elsewhere { name, .. } if self.interfaces.iter().any(|watched| watched.name == *name) => {
+                format!("{name} was removed and made anew, and has no XDP program now: restart voip-ha")
+            }
+            StackError::Deep(_) => format!("the route leaves by {why}: no more than two fit"),
+            _ => format!(
+                "the route leaves by {why}, which is neither gateway.front nor gateway.back nor a VLAN of theirs"
+            ),
         }
-        format!("the route leaves by {name}, which is neither gateway.front nor gateway.back")
     }
 }
 
-impl Server {
-    fn is_behind(&self, neighbour: Ipv4Addr) -> bool {
+impl Target {
+    fn is_behind(&self, neighbour: IpAddr) -> bool {
         self.way.is_none_or(|way| way.neighbour == neighbour)
     }
 }

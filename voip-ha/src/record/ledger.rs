@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber, counter_index};
 
 use crate::{
-    config::Config,
+    config::{Addresses, Config},
     datapath::{self, FlipStamps, Pins, SentSinceHeard},
     ids::{ServerId, ServiceId},
 };
@@ -41,11 +41,11 @@ pub(super) struct KernelLedger {
     /// By [`ServiceId`].
     services: Vec<KernelService>,
     /// By [`ServerId`].
-    servers: Vec<Ipv4Addr>,
+    servers: Vec<Addresses>,
 }
 
 struct KernelService {
-    vip: Ipv4Addr,
+    vips: Addresses,
     numbers: Vec<ServerNumber>,
 }
 
@@ -62,11 +62,11 @@ impl KernelLedger {
             origin.map(|entry| entry.server()).with_context(|| format!("the kernel knows no server {address}"))
         };
         let services = config.services.iter().map(|service| {
-            let numbers = service.servers.iter().map(|server| number(server.address)).collect::<Result<_>>()?;
-            Ok(KernelService { vip: service.vip, numbers })
+            let numbers = service.servers.iter().map(|server| number(v4(server.addresses)?)).collect::<Result<_>>()?;
+            Ok(KernelService { vips: service.vips, numbers })
         });
         let services = services.collect::<Result<_>>()?;
-        let servers = config.servers().map(|(_, _, server)| server.address).collect();
+        let servers = config.servers().map(|(_, _, server)| server.addresses).collect();
         Ok(Self { ledger, services, servers })
     }
 
@@ -84,15 +84,15 @@ impl KernelLedger {
 
 impl Ledger for KernelLedger {
     fn flip_stamps(&self, service: ServiceId, epoch: u16) -> Result<FlipStamps> {
-        self.ledger.flip_stamps(self.services[service.0].vip, epoch)
+        self.ledger.flip_stamps(v4(self.services[service.0].vips)?, epoch)
     }
 
     fn sent_since_heard(&self, server: ServerId) -> Result<SentSinceHeard> {
-        self.ledger.sent_since_heard(self.servers[server.0])
+        self.ledger.sent_since_heard(v4(self.servers[server.0])?)
     }
 
     fn take_flows(&mut self, service: ServiceId) -> Result<u64> {
-        self.ledger.take_flows(self.services[service.0].vip)
+        self.ledger.take_flows(v4(self.services[service.0].vips)?)
     }
 
     fn bytes(&self, service: ServiceId) -> Result<Bytes> {
@@ -103,4 +103,9 @@ impl Ledger for KernelLedger {
         }
         Ok(bytes)
     }
+}
+
+/// What the tables know a service or server by: they have no place for IPv6 yet.
+fn v4(addresses: Addresses) -> Result<Ipv4Addr> {
+    addresses.v4.with_context(|| format!("the kernel side keeps no notes of {addresses} yet"))
 }

@@ -1,6 +1,6 @@
 //! Frames from what an operator has: two ends and ports, or text in hex.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use etherparse::PacketBuilder;
 use voip_ha_ebpf::{abi::Mac, packet::ETHERNET_LEN};
@@ -10,8 +10,8 @@ pub const USUAL_PAYLOAD: u16 = 172;
 /// Longest frame that XDP sees in one piece, in bytes: a page of 4 KiB without the room that the kernel keeps before and
 /// behind it.
 pub const LONGEST: usize = 3520;
-/// Most bytes of payload that fit into the longest frame behind the headers of Ethernet, IPv4 and UDP.
-pub const LONGEST_PAYLOAD: u16 = (LONGEST - ETHERNET_LEN - 20 - 8) as u16;
+/// Most bytes of payload that fit into the longest frame behind the headers of Ethernet, IPv6 and UDP.
+pub const LONGEST_PAYLOAD: u16 = (LONGEST - ETHERNET_LEN - 40 - 8) as u16;
 
 /// Two ends say nothing of Ethernet addresses. These belong to nobody.
 const SENDER: Mac = [2, 0, 0, 0, 0, 1];
@@ -41,15 +41,37 @@ pub enum NotHex {
     },
 }
 
-/// A UDP datagram over IPv4 and Ethernet with right checksums and a payload of so many zeros.
-pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: u16) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(SENDER, GATEWAY)
-        .ipv4(from.ip().octets(), to.ip().octets(), TIME_TO_LIVE)
-        .udp(from.port(), to.port());
+/// Two ends of different families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{from} and {to} are of different families: no packet goes from one to the other")]
+pub struct Unlike {
+    /// Sender.
+    pub from: SocketAddr,
+    /// Receiver.
+    pub to: SocketAddr,
+}
+
+/// A UDP datagram over IP and Ethernet with right checksums and a payload of so many zeros.
+///
+/// # Errors
+///
+/// The ends are of different families.
+pub fn datagram(from: SocketAddr, to: SocketAddr, payload: u16) -> Result<Vec<u8>, Unlike> {
+    let builder = PacketBuilder::ethernet2(SENDER, GATEWAY);
+    let builder = match (from.ip(), to.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            builder.ipv4(source.octets(), destination.octets(), TIME_TO_LIVE)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            builder.ipv6(source.octets(), destination.octets(), TIME_TO_LIVE)
+        }
+        _ => return Err(Unlike { from, to }),
+    };
+    let builder = builder.udp(from.port(), to.port());
     let payload = vec![0; usize::from(payload.min(LONGEST_PAYLOAD))];
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
     builder.write(&mut frame, &payload).expect("memory takes every frame, and the payload fits into a datagram");
-    frame
+    Ok(frame)
 }
 
 /// Reads bytes in hex. Between bytes there may be white space, `:` and `-`; before them `0x`; and at the beginning of a line an

@@ -1,10 +1,12 @@
 //! The headers of a frame, field by field, before and after.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
+use etherparse::{
+    IpNumber, Ipv6ExtensionSlice, LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice, NetSlice, SlicedPacket,
+    TransportSlice, UdpHeaderSlice,
+};
 use serde::Serialize;
-use voip_ha_ebpf::packet::{self, Frame};
 
 use crate::status::mac_text;
 
@@ -19,13 +21,13 @@ pub struct Header {
     pub after: Option<String>,
 }
 
-/// The ends of an IPv4 packet.
+/// The ends of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// Sender.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Receiver.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Sender's and receiver's port, if it is UDP and they can be read.
     pub ports: Option<(u16, u16)>,
 }
@@ -49,19 +51,40 @@ impl Ends {
     }
 }
 
-fn text(address: Ipv4Addr, port: Option<u16>) -> String {
-    port.map_or_else(|| address.to_string(), |port| SocketAddrV4::new(address, port).to_string())
+fn text(address: IpAddr, port: Option<u16>) -> String {
+    port.map_or_else(|| address.to_string(), |port| SocketAddr::new(address, port).to_string())
 }
 
-/// The ends of the packet in a frame, read as the program reads them; nothing if it sees no IPv4 packet for one receiver.
+/// The ends of the packet in a frame; nothing if it is no IP packet.
 pub fn ends(frame: &[u8]) -> Option<Ends> {
-    // The program's own code, which wants a frame that it may change.
-    let mut copy = frame.to_vec();
-    let mut frame = Frame::from_slice(&mut copy);
-    let network = packet::network(&mut frame).ok()?;
-    let datagram = packet::datagram(&mut frame, &network).ok();
-    let ports = datagram.map(|datagram| (datagram.source_port, datagram.destination_port));
-    Some(Ends { source: network.source.into(), destination: network.destination.into(), ports })
+    let (source, destination): (IpAddr, IpAddr) = match LaxSlicedPacket::from_ethernet(frame).ok()?.net? {
+        LaxNetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        LaxNetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
+        LaxNetSlice::Arp(_) => return None,
+    };
+    Some(Ends { source, destination, ports: ports(frame) })
+}
+
+/// The ports of a datagram whose lengths are right, or of its first fragment.
+fn ports(frame: &[u8]) -> Option<(u16, u16)> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    if let Some(TransportSlice::Udp(udp)) = &packet.transport {
+        return Some((udp.source_port(), udp.destination_port()));
+    }
+    let payload = packet.ip_payload()?;
+    let is_first = match packet.net.as_ref()? {
+        NetSlice::Ipv4(ip) => ip.header().fragments_offset().value() == 0,
+        NetSlice::Ipv6(ip) => ip.extensions().clone().into_iter().all(|extension| match extension {
+            Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() == 0,
+            _ => true,
+        }),
+        NetSlice::Arp(_) => false,
+    };
+    if !is_first || payload.ip_number != IpNumber::UDP {
+        return None;
+    }
+    let udp = UdpHeaderSlice::from_slice(payload.payload).ok()?;
+    Some((udp.source_port(), udp.destination_port()))
 }
 
 /// The fields of a frame, each beside the same of what became of the frame. The program moves no header, so the fields of
@@ -113,9 +136,11 @@ fn network(net: &LaxNetSlice<'_>, fields: &mut Fields) {
         }
         LaxNetSlice::Ipv6(ip) => {
             let ip = ip.header();
-            fields.push(("IP source", Ipv6Addr::from(ip.source()).to_string()));
-            fields.push(("IP destination", Ipv6Addr::from(ip.destination()).to_string()));
+            fields.push(("IP source", ip.source_addr().to_string()));
+            fields.push(("IP destination", ip.destination_addr().to_string()));
             fields.push(("IP hop limit", ip.hop_limit().to_string()));
+            fields.push(("IP next header", ip.next_header().0.to_string()));
+            fields.push(("IP length", ip.payload_length().to_string()));
         }
         LaxNetSlice::Arp(_) => {}
     }
@@ -136,6 +161,11 @@ fn transported(transport: &TransportSlice<'_>, fields: &mut Fields) {
         TransportSlice::Icmpv4(icmp) => {
             fields.push(("ICMP type", icmp.type_u8().to_string()));
             fields.push(("ICMP code", icmp.code_u8().to_string()));
+        }
+        TransportSlice::Icmpv6(icmp) => {
+            fields.push(("ICMPv6 type", icmp.type_u8().to_string()));
+            fields.push(("ICMPv6 code", icmp.code_u8().to_string()));
+            fields.push(("ICMPv6 checksum", format!("0x{:04x}", icmp.checksum())));
         }
         _ => {}
     }

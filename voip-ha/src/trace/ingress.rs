@@ -1,12 +1,12 @@
 //! By which interface a frame is thought to come in.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
 /// The interfaces with the program.
 pub struct Interfaces {
     linked: Vec<Interface>,
     /// By the address of a server: the index of the interface that it is reached by, if there is one.
-    ways: HashMap<Ipv4Addr, Option<u32>>,
+    ways: HashMap<IpAddr, Option<u32>>,
     back: Option<u32>,
 }
 
@@ -22,7 +22,7 @@ pub struct Interface {
 impl Interfaces {
     /// Takes the servers in their order, each with the index of the interface that it is reached by. The pins do not say
     /// which interface is the back one: it is taken for that of the first server that is reached by one of them.
-    pub fn new(linked: Vec<Interface>, ways: &[(Ipv4Addr, Option<u32>)]) -> Self {
+    pub fn new(linked: Vec<Interface>, ways: &[(IpAddr, Option<u32>)]) -> Self {
         let mut known = ways.iter().filter_map(|(_, way)| *way);
         let back = known.find(|way| linked.iter().any(|interface| interface.index == *way));
         Self { linked, ways: ways.iter().copied().collect(), back }
@@ -48,7 +48,7 @@ impl Interfaces {
     /// # Errors
     ///
     /// It cannot be told; the text names those that there are.
-    pub fn guess(&self, sender: Option<Ipv4Addr>) -> Result<&Interface, String> {
+    pub fn guess(&self, sender: Option<IpAddr>) -> Result<&Interface, String> {
         let found = match sender.and_then(|sender| self.ways.get(&sender)) {
             Some(way) => self.linked.iter().find(|interface| Some(interface.index) == *way).or_else(|| self.back()),
             None => self.front(),

@@ -1,6 +1,6 @@
 //! Why, in a sentence.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use voip_ha_ebpf::abi::{Class, Outcome};
 
@@ -12,7 +12,7 @@ pub(super) struct Facts<'a> {
     pub(super) names: &'a Names,
     pub(super) class: Class,
     pub(super) service: Option<&'a ServicePlan>,
-    pub(super) server: Option<Ipv4Addr>,
+    pub(super) server: Option<IpAddr>,
     pub(super) ends: Option<Ends>,
     /// Bytes of the frame.
     pub(super) length: usize,
@@ -93,7 +93,7 @@ fn passed_because(outcome: Outcome, facts: &Facts<'_>) -> String {
 
 impl Facts<'_> {
     fn service_text(&self) -> String {
-        self.service.map_or_else(|| "the service".to_owned(), |service| self.names.of(service.vip))
+        self.service.map_or_else(|| "the service".to_owned(), |service| self.names.of(service.vip.into()))
     }
 
     fn server_text(&self) -> String {
@@ -113,9 +113,9 @@ impl Facts<'_> {
     }
 
     fn role(&self) -> &'static str {
-        let is = |named: Option<Ipv4Addr>| named.is_some() && named == self.server;
+        let is = |named: Option<IpAddr>| named.is_some() && named == self.server;
         match self.service {
-            Some(service) => match (is(service.signalling), is(service.media)) {
+            Some(service) => match (is(service.signalling.map(IpAddr::from)), is(service.media.map(IpAddr::from))) {
                 (true, true) => "active",
                 (true, false) => "active for SIP",
                 (false, true) => "active for RTP",
@@ -129,17 +129,20 @@ impl Facts<'_> {
         let Some(service) = self.service else { return String::new() };
         match (service.signalling, service.media) {
             (None, None) => "; no server is active".to_owned(),
-            (Some(both), Some(media)) if both == media => format!("; {} is active", self.names.of(both)),
+            (Some(both), Some(media)) if both == media => format!("; {} is active", self.names.of(both.into())),
             (signalling, media) => {
-                let name =
-                    |server: Option<Ipv4Addr>| server.map_or("nobody".to_owned(), |server| self.names.of(server));
-                format!("; {} is active for SIP, {} for RTP", name(signalling), name(media))
+                let name = |server: Option<IpAddr>| server.map_or("nobody".to_owned(), |server| self.names.of(server));
+                format!(
+                    "; {} is active for SIP, {} for RTP",
+                    name(signalling.map(IpAddr::from)),
+                    name(media.map(IpAddr::from))
+                )
             }
         }
     }
 
     fn mtu_text(&self) -> String {
-        let is_it = |server: &&ServerPlan| Some(server.address) == self.server;
+        let is_it = |server: &&ServerPlan| Some(IpAddr::from(server.address)) == self.server;
         let server = self.service.and_then(|service| service.servers.iter().find(is_it));
         match server.and_then(|server| server.next_hop) {
             Some(hop) => format!(" of {} on the way to {}", hop.mtu, self.server_text()),

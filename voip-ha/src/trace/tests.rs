@@ -1,4 +1,9 @@
-use std::{collections::HashMap, io::Cursor, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::HashMap,
+    io::Cursor,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use pcap_file::{
@@ -30,13 +35,13 @@ const MASTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 const BACKUP: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
 
 fn phones_rtp() -> Vec<u8> {
-    frame::datagram("198.51.100.7:4000".parse().unwrap(), "192.0.2.10:10000".parse().unwrap(), 172)
+    frame::datagram("198.51.100.7:4000".parse().unwrap(), "192.0.2.10:10000".parse().unwrap(), 172).unwrap()
 }
 
 fn plan() -> Plan {
     let server = |address, ifindex| ServerPlan {
         address,
-        next_hop: Some(NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6] }),
+        next_hop: Some(NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: Default::default() }),
     };
     Plan {
         services: vec![ServicePlan {
@@ -64,8 +69,8 @@ fn two_ends_make_a_datagram_between_them_with_right_checksums() {
     assert_eq!((udp.checksum(), udp.payload().len()), (checksum.unwrap(), 172));
     let ends = ends(&frame).unwrap();
     assert_eq!((ends.from(), ends.to()), ("198.51.100.7:4000".to_owned(), "192.0.2.10:10000".to_owned()));
-    let longest = frame::datagram("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap(), u16::MAX);
-    assert_eq!((longest.len(), frame::unfit(longest.len())), (frame::LONGEST, None));
+    let longest = frame::datagram("10.0.0.1:1".parse().unwrap(), "10.0.0.2:2".parse().unwrap(), u16::MAX).unwrap();
+    assert_eq!((longest.len(), frame::unfit(longest.len())), (frame::LONGEST - 20, None));
 }
 
 #[test]
@@ -134,13 +139,13 @@ fn a_packet_whose_lengths_are_wrong_still_has_its_ends_and_no_ports() {
 #[test]
 fn a_sentence_says_who_is_fenced_and_who_is_active() {
     let plan = plan();
-    let names = Names(HashMap::from([(MASTER, "master".to_owned()), (BACKUP, "backup".to_owned())]));
+    let names = Names(HashMap::from([(MASTER.into(), "master".to_owned()), (BACKUP.into(), "backup".to_owned())]));
     let nameless = Names::default();
-    let facts = |names, server, class| Facts {
+    let facts = |names, server: Option<Ipv4Addr>, class| Facts {
         names,
         class,
         service: plan.services.first(),
-        server,
+        server: server.map(IpAddr::from),
         ends: ends(&phones_rtp()),
         length: 214,
     };
@@ -162,21 +167,22 @@ fn a_sentence_says_who_is_fenced_and_who_is_active() {
 
 #[test]
 fn a_packet_comes_in_from_where_its_sender_is() {
-    let ways = [(MASTER, Some(12)), (BACKUP, Some(11))];
+    let [vip, master, backup] = [VIP, MASTER, BACKUP].map(IpAddr::from);
+    let ways = [(master, Some(12)), (backup, Some(11))];
     let interface = |name: &str, index| Interface { name: name.to_owned(), index };
     let two = Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &ways);
     let guess = |interfaces: &Interfaces, sender| interfaces.guess(sender).map(|interface| interface.index);
-    assert_eq!(guess(&two, Some(VIP)), Ok(11), "not from a server");
+    assert_eq!(guess(&two, Some(vip)), Ok(11), "not from a server");
     assert_eq!(guess(&two, None), Ok(11));
-    assert_eq!([MASTER, BACKUP].map(|server| guess(&two, Some(server))), [Ok(12), Ok(11)]);
+    assert_eq!([master, backup].map(|server| guess(&two, Some(server))), [Ok(12), Ok(11)]);
     let named = ["front", "back", "eth1"].map(|name| two.named(name).map(|interface| interface.index));
     assert_eq!(named, [Ok(11), Ok(12), Ok(12)]);
     assert_eq!(two.named("eth7").unwrap_err(), "--in eth7: these have the program: eth0, eth1");
     let lost =
-        Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &[(MASTER, None), (BACKUP, Some(12))]);
-    assert_eq!([guess(&lost, Some(MASTER)), guess(&lost, Some(VIP))], [Ok(12), Ok(11)], "no way to the first");
+        Interfaces::new(vec![interface("eth0", 11), interface("eth1", 12)], &[(master, None), (backup, Some(12))]);
+    assert_eq!([guess(&lost, Some(master)), guess(&lost, Some(vip))], [Ok(12), Ok(11)], "no way to the first");
     let one = Interfaces::new(vec![interface("eth0", 9)], &ways);
-    assert_eq!([guess(&one, None), guess(&one, Some(MASTER))], [Ok(9), Ok(9)], "one-arm");
+    assert_eq!([guess(&one, None), guess(&one, Some(master))], [Ok(9), Ok(9)], "one-arm");
     assert!(guess(&Interfaces::new(vec![], &ways), None).unwrap_err().contains("no interface"));
 }
 

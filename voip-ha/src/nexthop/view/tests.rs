@@ -1,4 +1,7 @@
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use rtnetlink::packet_route::{
     link::{LinkAttribute, LinkFlags},
@@ -7,11 +10,12 @@ use rtnetlink::packet_route::{
 };
 
 use super::*;
+use crate::datapath::VlanTag;
 
 const BACK: u32 = 7;
-const MASTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const CLOUD: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 2);
-const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+const MASTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+const CLOUD: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 2));
+const ROUTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254));
 const OWN: Mac = [2, 0, 0, 0, 0, 1];
 const OTHERS: Mac = [2, 0, 0, 0, 0, 2];
 
@@ -27,6 +31,10 @@ fn reading() -> Reading {
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER), OTHERS)].into(),
         strangers: HashMap::new(),
     }
+}
+
+fn elsewhere(name: &str) -> Result<Stack, StackError> {
+    Err(StackError::Elsewhere { name: name.to_owned(), kind: None })
 }
 
 fn view() -> View {
@@ -55,9 +63,12 @@ fn is_gone() -> NetlinkPayload<RouteNetlinkMessage> {
     NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link(&back())))
 }
 
-fn neighbour(address: Ipv4Addr) -> NetlinkPayload<RouteNetlinkMessage> {
+fn neighbour(address: IpAddr) -> NetlinkPayload<RouteNetlinkMessage> {
     let mut message = NeighbourMessage::default();
-    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address))];
+    message.attributes = vec![NeighbourAttribute::Destination(match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    })];
     NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(message))
 }
 
@@ -70,8 +81,8 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS };
-    News::Way { server: ServerId(server), hop, interface: "back".to_owned() }
+    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default() };
+    News::Way { server: ServerId(server), family: Family::V4, hop, interface: "back".to_owned() }
 }
 
 #[test]
@@ -123,10 +134,10 @@ fn an_interface_that_was_removed_is_not_replaced_by_one_of_the_same_name() {
     let mut reading = reading();
     reading.ways = vec![Ok(Way { ifindex: anew.index, neighbour: MASTER }), Err("there is no route".to_owned())];
     reading.neighbours = [((anew.index, MASTER), OTHERS)].into();
-    reading.strangers = [(anew.index, anew.name.clone())].into();
+    reading.strangers = [(anew.index, elsewhere(&anew.name))].into();
     let news = view.found(&reading);
     assert!(matches!(&news[0], News::NoWay { why, .. } if why.contains("restart voip-ha")), "{news:?}");
-    assert_eq!(news[1], News::NoWay { server: ServerId(1), why: "there is no route".to_owned() });
+    assert_eq!(news[1], News::NoWay { server: ServerId(1), family: Family::V4, why: "there is no route".to_owned() });
     // Not even if it gets the same index.
     assert_eq!(view.take(&is_now(&back())).0, []);
     let news = view.found(&self::reading());
@@ -159,7 +170,7 @@ fn a_notification_that_came_after_the_question_outweighs_the_answer() {
 fn only_what_may_concern_a_server_is_read_again() {
     let mut view = view();
     assert_eq!(view.take(&neighbour(ROUTER)).1, Need::Ways);
-    assert_eq!(view.take(&neighbour(Ipv4Addr::new(10, 0, 0, 77))).1, Need::Nothing);
+    assert_eq!(view.take(&neighbour(Ipv4Addr::new(10, 0, 0, 77).into())).1, Need::Nothing);
     assert_eq!(view.take(&is_now(&Interface { index: 99, ..back() })).1, Need::Nothing);
     let route = RouteNetlinkMessage::DelRoute(RouteMessage::default());
     assert_eq!(view.take(&NetlinkPayload::InnerMessage(route)).1, Need::Ways);
@@ -180,13 +191,87 @@ fn a_server_without_a_usable_way_is_told_with_the_reason() {
     let mut reading = reading();
     reading.neighbours.remove(&(BACK, MASTER));
     reading.ways[1] = Ok(Way { ifindex: 3, neighbour: CLOUD });
-    reading.strangers = [(3, "mgmt".to_owned())].into();
-    let no_way = |server, why: &str| News::NoWay { server: ServerId(server), why: why.to_owned() };
+    reading.strangers = [(3, elsewhere("mgmt"))].into();
+    let no_way = |server, why: &str| News::NoWay { server: ServerId(server), family: Family::V4, why: why.to_owned() };
     assert_eq!(
         view.found(&reading),
         [
             no_way(0, "10.0.0.2 does not answer ARP on back"),
-            no_way(1, "the route leaves by mgmt, which is neither gateway.front nor gateway.back"),
+            no_way(1, "the route leaves by mgmt, which is neither gateway.front nor gateway.back nor a VLAN of theirs"),
         ]
     );
+}
+
+const MASTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2));
+const ROUTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
+
+/// The master has both addresses; that of IPv6 is behind a link-local router.
+fn view_of_both() -> (View, Reading) {
+    let view = View::new(vec![back()], [(ServerId(0), MASTER), (ServerId(0), MASTER6)].into_iter());
+    let reading = Reading {
+        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER }), Ok(Way { ifindex: BACK, neighbour: ROUTER6 })],
+        neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER6), [2, 0, 0, 0, 0, 6])].into(),
+        ..Reading::default()
+    };
+    (view, reading)
+}
+
+#[test]
+fn a_server_with_two_addresses_has_a_way_for_each_family() {
+    let (mut view, mut reading) = view_of_both();
+    let hops = |news: &[News]| {
+        let hop = |news: &News| match news {
+            News::Way { family, hop, .. } => (*family, Some(hop.destination)),
+            News::NoWay { family, .. } => (*family, None),
+            other => panic!("{other:?}"),
+        };
+        news.iter().map(hop).collect::<Vec<_>>()
+    };
+    let (v4, v6) = ((Family::V4, Some(OTHERS)), (Family::V6, Some([2, 0, 0, 0, 0, 6])));
+    assert_eq!(hops(&view.found(&reading)), [v4, v6]);
+    assert_eq!(view.take(&neighbour(ROUTER6)).1, Need::Ways);
+    assert_eq!(view.take(&neighbour(MASTER6)).1, Need::Nothing, "it is behind the router");
+    reading.neighbours.remove(&(BACK, ROUTER6));
+    let news = view.found(&reading);
+    assert_eq!(hops(&news), [v4, (Family::V6, None)]);
+    assert!(
+        matches!(&news[1], News::NoWay { why, .. } if why == "fe80::1 does not answer neighbour discovery on back")
+    );
+}
+
+#[test]
+fn a_lost_carrier_concerns_a_server_once_and_by_the_address_that_is_probed() {
+    let (mut view, mut reading) = view_of_both();
+    view.found(&reading);
+    let down = Interface { carrier: false, ..back() };
+    let told = |servers| News::Carrier { interface: "back".to_owned(), up: false, servers };
+    assert_eq!(view.take(&is_now(&down)).0, [told(vec![ServerId(0)])]);
+    view.take(&is_now(&back()));
+    // Only IPv6 leads by it now.
+    reading.ways[0] = Ok(Way { ifindex: 3, neighbour: MASTER });
+    view.found(&reading);
+    assert_eq!(view.take(&is_now(&down)).0, [told(vec![])]);
+}
+
+#[test]
+fn a_way_by_a_vlan_leaves_by_the_interface_below_with_its_tags() {
+    const VLAN: u32 = 9;
+    let tags = [VlanTag { protocol: 0x8100, id: 100 }, VlanTag::default()];
+    let stack = |mtu| Stack { name: "back.100".to_owned(), mac: [2; 6], mtu, tags, bottom: BACK, above: vec![VLAN] };
+    let mut view = view();
+    let mut reading = reading();
+    reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER });
+    reading.neighbours = [((VLAN, MASTER), OTHERS)].into();
+    reading.strangers = [(VLAN, Ok(stack(1496)))].into();
+    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags };
+    let interface = "back.100".to_owned();
+    assert_eq!(view.found(&reading)[0], News::Way { server: ServerId(0), family: Family::V4, hop, interface });
+    // Whatever happens to the VLAN interface may change the way.
+    assert_eq!(view.take(&is_now(&Interface { index: VLAN, ..back() })), (vec![], Need::Ways));
+    // Its carrier is that of the interface below.
+    let down = Interface { carrier: false, ..back() };
+    let servers = vec![ServerId(0), ServerId(1)];
+    assert_eq!(view.take(&is_now(&down)).0, [News::Carrier { interface: "back".to_owned(), up: false, servers }]);
+    view.take(&is_gone());
+    assert!(matches!(&view.found(&reading)[0], News::NoWay { .. }), "what was below it is gone");
 }
