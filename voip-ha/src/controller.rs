@@ -5,6 +5,7 @@
 //! seen one about traffic, or a letter has come. Answers to probes wake nobody: the kernel stamps them on arrival, and
 //! they are read when the next timer is due, before it judges what has not come.
 
+mod drains;
 mod lines;
 mod mailbox;
 mod orders;
@@ -106,6 +107,9 @@ impl<D: Datapath> Controller<D> {
         let ways = config.servers().map(|(server, ..)| Way { known: known(server), ..Way::default() }).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
+        for happening in engine.adopted_drains(now) {
+            journal.note(happening);
+        }
         let lacks = Vec::new();
         let origin = (now, uptime);
         Ok(Self { config, engine, datapath, poller, lines, ways, journal, origin, lacks, stalls: 0, stall_told: None })
@@ -205,6 +209,7 @@ impl<D: Datapath> Controller<D> {
             match mailbox.take() {
                 Ok(Letter::News(news)) => self.heed(news, now),
                 Ok(Letter::Order(order)) => self.obey(order, now),
+                Ok(Letter::Event(happening)) => self.journal.note(happening),
                 Err(std::sync::mpsc::TryRecvError::Empty) => return true,
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
             }

@@ -49,6 +49,7 @@ impl Engine {
 
     /// What has become of the server that was left.
     pub(super) fn part(&mut self, service: ServiceId, now: Instant) -> Option<Output> {
+        self.services[service.0].decision.former()?;
         let standings = self.standings(service);
         let state = &mut self.services[service.0];
         let (rank, parting) = state.decision.part(&standings, now)?;
