@@ -1,3 +1,5 @@
+mod drains;
+
 use std::{cell::RefCell, collections::HashMap};
 
 use anyhow::{Result, bail};
