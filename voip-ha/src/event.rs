@@ -274,7 +274,9 @@ impl fmt::Display for Happening {
             Self::Draining { service, server, seconds, why, reason, asked_by } => {
                 let by = asked_by.as_deref().unwrap_or("the operator");
                 match why {
-                    DrainWhy::GivenBack => write!(f, "{service}: {server} is back, and its running calls are its own again")?,
+                    DrainWhy::GivenBack => {
+                        write!(f, "{service}: {server} is back, and its running calls are its own again")?
+                    }
                     DrainWhy::Adopted => write!(f, "{service}: {server} was draining when the controller started")?,
                     DrainWhy::Prolonged => write!(f, "{service}: {by} set the time of {server} to drain anew")?,
                 }

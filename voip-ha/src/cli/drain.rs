@@ -98,9 +98,7 @@ fn show(client: &mut Client, json: bool) -> Result<(), Failure> {
     if drains.is_empty() {
         return Ok(output::print("no server drains\n")?);
     }
-    Ok(output::print(
-        &drains.iter().map(|(name, drain)| format!("{name}: {}\n", describe(drain))).collect::<String>(),
-    )?)
+    Ok(output::print(&drains.iter().map(|(name, drain)| format!("{name}: {}\n", describe(drain))).collect::<String>())?)
 }
 
 fn line(outcome: &DrainOutcome) -> String {

@@ -67,8 +67,7 @@ impl Switch {
         };
         let drain_s = drain.flatten().map(|time| time.as_secs());
         let drain = drain.is_some();
-        let request =
-            SwitchRequest { server, service, scope, force, drain, drain_s, dry_run, reason, asked_by: None };
+        let request = SwitchRequest { server, service, scope, force, drain, drain_s, dry_run, reason, asked_by: None };
         let answer = Client::connect(&socket.socket)?.ask(Command::Switch(request))?;
         let Answer::Switched(outcomes) = answer else {
             return Err(Failure::No(anyhow::anyhow!("the daemon answered something else")));

@@ -127,7 +127,9 @@ pub enum Refusal {
     #[error("the service is held; `voip-ha hold --release` ends that, --force switches all the same")]
     Held,
     /// Nobody knows whose a call is then.
-    #[error("signalling and media are not at one server, which a drain needs; `voip-ha switch auto` brings them together")]
+    #[error(
+        "signalling and media are not at one server, which a drain needs; `voip-ha switch auto` brings them together"
+    )]
     Parted,
     /// It would end the service.
     #[error("no other server is up")]

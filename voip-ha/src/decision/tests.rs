@@ -227,8 +227,11 @@ fn any_health() -> impl Strategy<Value = Health> {
 fn any_order() -> impl Strategy<Value = Order> {
     let scope = prop::sample::select(vec![Scope::Both, Scope::Signalling, Scope::Media]);
     let drain = prop::option::of((1..900u64).prop_map(Duration::from_secs));
-    (prop::option::of(0..3usize), scope, drain).prop_map(|(to, scope, drain)| {
-        Order { to: to.map(Rank), scope, force: false, drain }
+    (prop::option::of(0..3usize), scope, drain).prop_map(|(to, scope, drain)| Order {
+        to: to.map(Rank),
+        scope,
+        force: false,
+        drain,
     })
 }
 

@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_drain_costs_nothing_if_the_old_server_serves_on_and_nobody_calls_meanwhile() {
-        let quiet = Signs { planned: true, drains: true, old_completed: true, first_to: None, first_back: None, ..CRASH };
+        let quiet =
+            Signs { planned: true, drains: true, old_completed: true, first_to: None, first_back: None, ..CRASH };
         assert_eq!(quiet.downtime_ms(), Ok(0.0));
         assert!(Signs { old_completed: false, ..quiet }.downtime_ms().is_err());
         assert!(Signs { first_to: Some(2.0), ..quiet }.downtime_ms().is_err(), "a new call is not answered");

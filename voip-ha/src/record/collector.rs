@@ -72,12 +72,7 @@ impl Collector {
     }
 
     /// Where calls were remembered until now, they are forgotten. Returns what was left, if it was a drain that ended.
-    pub(super) fn forget(
-        &self,
-        happening: &Happening,
-        ledger: &mut dyn Ledger,
-        now: Duration,
-    ) -> Option<Happening> {
+    pub(super) fn forget(&self, happening: &Happening, ledger: &mut dyn Ledger, now: Duration) -> Option<Happening> {
         let (service, server, drained) = match happening {
             Happening::DrainEnded { service, server, .. } => (service, server, true),
             Happening::NotBack { service, server } => (service, server, false),
