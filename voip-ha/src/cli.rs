@@ -3,6 +3,7 @@
 //! Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage or bad input, 3 the daemon is not running.
 
 mod check;
+mod drain;
 mod events;
 mod hold;
 mod maps;
@@ -44,6 +45,8 @@ enum Verb {
     Switch(switch::Switch),
     /// Hold a service as it is, or let it go
     Hold(hold::Hold),
+    /// Take a server out gracefully: new calls go to the next, running ones stay. Or show what is left
+    Drain(drain::Drain),
     /// Show what the kernel holds; works without the daemon
     Maps(maps::Maps),
     /// Say what would happen to a packet, and why; sends nothing, works without the daemon
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Status(verb) => verb.run(),
         Verb::Switch(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
+        Verb::Drain(verb) => verb.run(),
         Verb::Maps(verb) => verb.run(),
         Verb::Trace(verb) => verb.run(),
         Verb::Events(verb) => verb.run(),

@@ -88,9 +88,13 @@ pub struct Policy {
     pub failback: Failback,
     /// How long the old server may still send to clients after a planned switch.
     pub switch_grace: Duration,
-    /// How long the media of running calls may stay with a server that refuses service, such as one that ends
-    /// gracefully.
+    /// How long running calls may stay with a server that drains, if an operator does not say. One that refuses service,
+    /// such as one that ends gracefully, drains; zero: it does not.
     pub drain: Duration,
+    /// Whether the server before drains after a failback.
+    pub failback_drains: bool,
+    /// How long after a failover the server before may prove alive and get its running calls back; `None`: it never does.
+    pub give_back: Option<Duration>,
     /// Half-life of the penalty for going down; `None`: servers that flap are not avoided.
     pub damping_half_life: Option<Duration>,
     /// Failovers of one service that may happen by themselves in an hour; `None`: any number.
@@ -260,6 +264,8 @@ mod tests {
             failback: Failback::Manual,
             switch_grace: Duration::from_millis(500),
             drain: Duration::from_secs(600),
+            failback_drains: true,
+            give_back: Some(Duration::from_secs(10)),
             damping_half_life: Some(Duration::from_secs(900)),
             failovers_per_hour: Some(12),
         };

@@ -15,7 +15,7 @@ pub use self::{
 use crate::{decision::Scope, event::Event, plan::Plan, status::Status};
 
 /// Version of the protocol. A request of another version is refused.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub enum Command {
     Switch(SwitchRequest),
     /// Hold services as they are, or let them go.
     Hold(HoldRequest),
+    /// Take a server out gracefully, or end that.
+    Drain(DrainRequest),
     /// What happened.
     Events {
         /// Go on with what happens next.
@@ -57,6 +59,10 @@ pub struct SwitchRequest {
     pub scope: Scope,
     /// Even if the server is down, and even if the service is held.
     pub force: bool,
+    /// The running calls of the server before stay with it.
+    pub drain: bool,
+    /// For how long, in seconds; without it, for as long as the policy says.
+    pub drain_s: Option<u64>,
     /// Only say what would happen.
     pub dry_run: bool,
     /// The operator's words, for the events.
@@ -76,6 +82,52 @@ pub struct HoldRequest {
     pub reason: Option<String>,
     /// As in [`SwitchRequest`].
     pub asked_by: Option<String>,
+}
+
+/// Take a server out gracefully, or end that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRequest {
+    /// Name of the server. To end a drain, also of the service; without it, all drains end.
+    pub name: Option<String>,
+    /// End it now.
+    pub end: bool,
+    /// For how long running calls may stay, in seconds; without it, for as long as the policy says.
+    pub drain_s: Option<u64>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+    /// The operator's words, for the events.
+    pub reason: Option<String>,
+    /// As in [`SwitchRequest`].
+    pub asked_by: Option<String>,
+}
+
+/// What an order to drain did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainOutcome {
+    /// Name of the service.
+    pub service: String,
+    /// The server that drains, or did.
+    pub server: String,
+    /// The active server now.
+    pub active: String,
+    /// What became of the drain.
+    pub step: DrainStep,
+    /// For how long it drains now at most, in seconds.
+    pub drain_s: Option<u64>,
+    /// Whether it was only asked.
+    pub dry_run: bool,
+}
+
+/// What became of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainStep {
+    /// It began.
+    Begun,
+    /// It had begun already, and its time was set anew.
+    Prolonged,
+    /// It ended.
+    Ended,
 }
 
 /// What a hold did.
@@ -102,6 +154,8 @@ pub struct SwitchOutcome {
     pub media_from: String,
     /// The server of media now.
     pub media_to: String,
+    /// For how long the running calls of the server before stay with it, in seconds; `None` if they do not.
+    pub drain_s: Option<u64>,
     /// Whether it was only asked.
     pub dry_run: bool,
 }
@@ -118,6 +172,8 @@ pub enum Answer {
     Switched(Vec<SwitchOutcome>),
     /// To [`Command::Hold`]: one for each service concerned.
     Held(Vec<HoldOutcome>),
+    /// To [`Command::Drain`]: one for each service concerned.
+    Drained(Vec<DrainOutcome>),
     /// To [`Command::Events`]: one line for each.
     Event(Box<Event>),
     /// The request is understood, and the answer is no.

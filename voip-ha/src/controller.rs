@@ -5,6 +5,7 @@
 //! seen one about traffic, or a letter has come. Answers to probes wake nobody: the kernel stamps them on arrival, and
 //! they are read when the next timer is due, before it judges what has not come.
 
+mod drains;
 mod lines;
 mod mailbox;
 mod orders;
@@ -94,6 +95,9 @@ impl<D: Datapath> Controller<D> {
         let ways = config.servers().map(|(id, _, server)| known(id, server)).collect();
         let mut journal = Journal::new();
         journal.note(Happening::Started { adopted });
+        for happening in engine.adopted_drains(now) {
+            journal.note(happening);
+        }
         let origin = (now, uptime);
         let (lacks, stalls, stall_told) = (Vec::new(), 0, None);
         Ok(Self { config, engine, datapath, poller, lines, seconds, ways, journal, origin, lacks, stalls, stall_told })
@@ -219,6 +223,7 @@ impl<D: Datapath> Controller<D> {
             match mailbox.take() {
                 Ok(Letter::News(news)) => self.heed(news, now),
                 Ok(Letter::Order(order)) => self.obey(order, now),
+                Ok(Letter::Event(happening)) => self.journal.note(happening),
                 Err(std::sync::mpsc::TryRecvError::Empty) => return true,
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
             }

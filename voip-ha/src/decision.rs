@@ -2,20 +2,19 @@
 //!
 //! Pure: the health of the servers, the operator's wish and the time are arguments.
 //!
-//! Signalling (SIP) and media (RTP) of a service go to the same server, but for two cases: an operator parts them, or the
-//! server refuses service and keeps its running calls' media while they last.
+//! Signalling (SIP) and media (RTP) of a service go to the same server, unless an operator parts them.
 //!
 //! The rules, first match first. *Eligible* is a server that is up and that the packet path has a way to.
 //! 1. An operator holds the service: nothing changes by itself. Only a forced switch is followed.
-//! 2. The server of signalling is down: the first eligible one takes over, and media with it if it was there too.
-//! 3. It refuses service: the first eligible one takes over signalling. Media follows when the calls have ended (nothing was
-//!    heard from the server for a while), at the latest after `drain`.
+//! 2. The server of signalling is down: the first eligible one takes over, and media with it if it was there too. One that
+//!    drains is before all others: it has calls still.
+//! 3. It refuses service: the first eligible one takes over signalling and media, and it drains.
 //! 4. The server of media is down: media goes where signalling is.
 //! 5. Failback is `auto` and no choice is in force: an eligible server before the active one in priority, once it has been
 //!    up for the hold-down.
 //!
 //! A server whose health is unknown is never left. An operator's choice is in force until rule 2 or 3, another choice, or
-//! `auto`.
+//! `auto`. What the server that was left may still do, and for how long, is in `former`.
 //!
 //! A fault that concerns all servers, such as a dead switch behind the gateway or its own link, is no reason to prefer
 //! another one. So rule 2 wants more of a server than to be called up:
@@ -29,12 +28,14 @@
 //! servers that take turns in falling do less harm than calls that are thrown to and fro.
 
 mod damping;
+mod former;
 mod terms;
 
 use std::time::{Duration, Instant};
 
 pub use self::{
     damping::{Budget, Penalty},
+    former::{DrainEnd, Former, Parting, Stay},
     terms::{Cause, Choice, Flip, Found, Order, Rank, Refusal, Scope, Standing},
 };
 use crate::{
@@ -43,14 +44,14 @@ use crate::{
     evidence::Fault,
 };
 
-/// A server that refuses service and was not heard for this long has no calls with media any more.
-const CALLS_ENDED: Duration = Duration::from_secs(10);
-
 /// The decision about one service.
 #[derive(Clone, Debug)]
 pub struct Decision {
     failback: Failback,
+    switch_grace: Duration,
     drain: Duration,
+    failback_drains: bool,
+    give_back: Option<Duration>,
     half_life: Option<Duration>,
     budget: Option<Budget>,
     settle: Duration,
@@ -60,8 +61,7 @@ pub struct Decision {
     /// Whether the server was the operator's choice before the service was held.
     chosen_before_hold: bool,
     penalties: Vec<Penalty>,
-    /// Until when media may stay where signalling is no longer, because its server refuses service.
-    draining_until: Option<Instant>,
+    former: Option<Former>,
 }
 
 impl Decision {
@@ -70,22 +70,27 @@ impl Decision {
     pub fn new(policy: &Policy, settle: Duration, servers: usize, found: Found, now: Instant) -> Self {
         let signalling = found.signalling.unwrap_or(Rank(0));
         let media = found.media.unwrap_or(signalling);
-        // Why they are apart is not known: an operator may have parted them, or the server refuses service.
-        let draining_until = (media != signalling && found.choice == Choice::None).then(|| now + policy.drain);
-        Self {
+        // Nobody but an operator parts them.
+        let parted = media != signalling && found.choice == Choice::None;
+        let mut new = Self {
             failback: policy.failback,
+            switch_grace: policy.switch_grace,
             drain: policy.drain,
+            failback_drains: policy.failback_drains,
+            give_back: policy.give_back,
             half_life: policy.damping_half_life,
             budget: policy.failovers_per_hour.map(Budget::new),
             settle,
             signalling,
             media,
-            choice: found.choice,
+            choice: if parted { Choice::Chosen } else { found.choice },
             // An earlier controller knew. To go on as if it was chosen surprises nobody by a failback.
             chosen_before_hold: found.choice == Choice::Held,
             penalties: vec![Penalty::default(); servers],
-            draining_until,
-        }
+            former: None,
+        };
+        new.former = new.found(found.draining, found.affinity, now);
+        new
     }
 
     /// The server of signalling, which is called the active one.
@@ -133,6 +138,9 @@ impl Decision {
     ///
     /// Says why not.
     pub fn may(&self, order: &Order, servers: &[Standing]) -> Result<(), Refusal> {
+        if order.drain.is_some() && (order.scope != Scope::Both || self.signalling != self.media) {
+            return Err(Refusal::Parted);
+        }
         if order.force {
             return Ok(());
         }
@@ -160,7 +168,7 @@ impl Decision {
             self.choice = Choice::None;
             // Parted servers come together again.
             let flip = self.decide(servers, now);
-            return Ok(flip.or_else(|| self.join(servers)));
+            return Ok(flip.or_else(|| self.join(servers, now)));
         };
         // A forced switch that the policy could undo at once would be none.
         let is_well = is_eligible(&servers[to.0]);
@@ -170,7 +178,7 @@ impl Decision {
             Scope::Signalling => (to, self.media),
             Scope::Media => (self.signalling, to),
         };
-        Ok(self.flip(signalling, media, Cause::Operator))
+        Ok(self.flip((signalling, media), Cause::Operator, order.drain, servers, now))
     }
 
     /// An operator holds the service, or lets it go: then a choice from before is in force again.
@@ -193,28 +201,24 @@ impl Decision {
         if plan.cause == Cause::Failover && !self.budget.as_mut().is_none_or(|budget| budget.take(now)) {
             return None;
         }
-        match plan.scope {
-            Scope::Media => self.flip(self.signalling, to, plan.cause),
-            Scope::Signalling => {
-                if plan.cause == Cause::Maintenance {
-                    self.draining_until = Some(now + self.drain);
-                }
-                self.choice = Choice::None;
-                self.flip(to, self.media, plan.cause)
-            }
-            Scope::Both => {
-                self.choice = Choice::None;
-                self.flip(to, to, plan.cause)
-            }
+        let targets = match plan.scope {
+            Scope::Media => (self.signalling, to),
+            Scope::Signalling => (to, self.media),
+            Scope::Both => (to, to),
+        };
+        if plan.scope != Scope::Media {
+            self.choice = Choice::None;
         }
+        self.flip(targets, plan.cause, None, servers, now)
     }
 
-    /// When [`Decision::decide`] has to be asked again even if nothing happens.
+    /// When [`Decision::decide`] and [`Decision::part`] have to be asked again even if nothing happens.
     pub fn next_deadline(&self, servers: &[Standing], now: Instant) -> Option<Instant> {
         let plan = self.plan(servers, now);
-        let next = plan.candidates.into_iter().map(|(_, due)| due).min()?;
+        let next = plan.candidates.into_iter().map(|(_, due)| due).min();
         let allowed = self.budget.as_ref().filter(|_| plan.cause == Cause::Failover).map(|budget| budget.next(now));
-        Some(allowed.map_or(next, |allowed| next.max(allowed)))
+        let flip = next.map(|next| allowed.map_or(next, |allowed| next.max(allowed)));
+        flip.into_iter().chain(self.former.map(|former| former.until)).min()
     }
 
     /// The servers that the first rule that fits would take, by preference, and when each may be.
@@ -230,27 +234,16 @@ impl Decision {
                 return Plan { scope, cause: Cause::Failover, candidates: self.successors(servers, active, now) };
             }
             Health::Maintenance => {
-                let scope = if together { Scope::Signalling } else { Scope::Both };
                 let candidates = self.by_preference(servers, now).map(|rank| (rank, servers[rank.0].since)).collect();
-                let plan = Plan { scope, cause: Cause::Maintenance, candidates };
+                let plan = Plan { scope: Scope::Both, cause: Cause::Maintenance, candidates };
                 if !plan.candidates.is_empty() {
                     return plan;
                 }
             }
             Health::Up | Health::Unknown => {}
         }
-        if !together && is_eligible(active) {
-            if media.health == Health::Down {
-                return Plan { scope: Scope::Media, cause: Cause::Failover, candidates: vec![(self.signalling, now)] };
-            }
-            if let Some(until) = self.draining_until {
-                let ended = media.last_heard.map_or(now, |heard| heard + CALLS_ENDED);
-                return Plan {
-                    scope: Scope::Media,
-                    cause: Cause::Drained,
-                    candidates: vec![(self.signalling, until.min(ended))],
-                };
-            }
+        if !together && is_eligible(active) && media.health == Health::Down {
+            return Plan { scope: Scope::Media, cause: Cause::Failover, candidates: vec![(self.signalling, now)] };
         }
         self.failback(servers, now)
     }
@@ -281,31 +274,40 @@ impl Decision {
         Plan { scope: Scope::Both, cause: Cause::Failback, candidates: before.map(due).collect() }
     }
 
-    /// The eligible servers but for the active one: by priority, those that are suppressed last.
+    /// The eligible servers but for the active one: the one that drains, then by priority, those that are suppressed last.
     fn by_preference(&self, servers: &[Standing], now: Instant) -> impl Iterator<Item = Rank> {
         let mut ranks: Vec<_> = (0..servers.len()).map(Rank).collect();
         ranks.retain(|rank| *rank != self.signalling && is_eligible(&servers[rank.0]));
-        ranks.sort_by_key(|rank| (self.suppressed_until(*rank, now).is_some(), *rank));
+        let has_calls = |rank: Rank| self.draining().is_some_and(|former| former.server == rank);
+        ranks.sort_by_key(|rank| (self.suppressed_until(*rank, now).is_some(), !has_calls(*rank), *rank));
         ranks.into_iter()
     }
 
-    fn join(&mut self, servers: &[Standing]) -> Option<Flip> {
-        is_eligible(&servers[self.signalling.0])
-            .then(|| self.flip(self.signalling, self.signalling, Cause::Operator))?
+    fn join(&mut self, servers: &[Standing], now: Instant) -> Option<Flip> {
+        let to = self.signalling;
+        is_eligible(&servers[to.0]).then(|| self.flip((to, to), Cause::Operator, None, servers, now))?
     }
 
-    fn flip(&mut self, signalling: Rank, media: Rank, cause: Cause) -> Option<Flip> {
+    /// `drain`: for how long an operator lets the server that is left drain.
+    fn flip(
+        &mut self,
+        (signalling, media): (Rank, Rank),
+        cause: Cause,
+        drain: Option<Duration>,
+        servers: &[Standing],
+        now: Instant,
+    ) -> Option<Flip> {
         let before = (self.signalling, self.media);
         (self.signalling, self.media) = (signalling, media);
-        if signalling == media {
-            self.draining_until = None;
-        }
         let (scope, from, to) = match (before.0 != signalling, before.1 != media) {
             (true, true) => (Scope::Both, before.0, signalling),
             (true, false) => (Scope::Signalling, before.0, signalling),
             (false, true) => (Scope::Media, before.1, media),
             (false, false) => return None,
         };
+        let whole = before.0 == before.1 && signalling == media;
+        let former = self.left((from, &servers[from.0]), cause, drain, whole, now);
+        self.former = former.filter(|_| from != signalling && from != media);
         Some(Flip { scope, from, to, cause })
     }
 }
@@ -324,11 +326,6 @@ impl Plan {
 
 fn is_eligible(server: &Standing) -> bool {
     server.health == Health::Up && server.reachable
-}
-
-/// How long the server before may go on sending after a flip of this cause; `None` fences it at once.
-pub fn grace(cause: Cause, switch_grace: Duration) -> Option<Duration> {
-    cause.is_planned().then_some(switch_grace).filter(|grace| !grace.is_zero())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Pure: everything that comes in is an argument of a call, and everything that must be done is its result. The
 //! [`controller`](crate::controller) feeds it and carries out what it says, in order.
 
+mod drains;
 mod state;
 mod wishes;
 
@@ -18,7 +19,7 @@ pub use self::{
 use crate::{
     config::{Config, Server, Service},
     datapath::Steering,
-    decision::{Cause, Choice, Decision, Flip, Found, Rank, Standing, grace},
+    decision::{Cause, Choice, Decision, Flip, Found, Rank, Standing, Stay},
     detector::Health,
     event::{FlipRecord, Happening},
     evidence::Evidence,
@@ -47,7 +48,6 @@ pub enum Output {
 pub struct Engine {
     services: Vec<ServiceState>,
     servers: Vec<ServerState>,
-    switch_grace: Duration,
     start: Instant,
     /// `CLOCK_MONOTONIC` at `start`.
     uptime: Duration,
@@ -67,17 +67,17 @@ impl Engine {
         let mut first = 0;
         let services = config.services.iter().zip(found).map(|(service, found)| {
             let rank = |id: ServerId| Rank(id.0 - first);
-            let start =
-                Found { signalling: found.signalling.map(rank), media: found.media.map(rank), choice: found.choice };
+            let Steering { signalling, media, draining, affinity, choice } = *found;
+            let [signalling, media, draining] = [signalling, media, draining].map(|server| server.map(rank));
+            let start = Found { signalling, media, choice, draining, affinity };
             let decision = Decision::new(&config.policy, settle(service), service.servers.len(), start, now);
             let cause = if found.signalling.is_some() { Cause::Adopted } else { Cause::Start };
-            let mut state = ServiceState::new(service, ServerId(first), decision, cause, now);
-            state.draining = found.draining.map(|server| (server, now + config.policy.switch_grace));
+            let state = ServiceState::new(service, ServerId(first), decision, cause, now);
             first += service.servers.len();
             state
         });
         let services = services.collect();
-        let engine = Self { services, servers, switch_grace: config.policy.switch_grace, start: now, uptime };
+        let engine = Self { services, servers, start: now, uptime };
         let words = (0..engine.services.len()).map(ServiceId).map(|service| (service, engine.steering(service)));
         let words = words.collect();
         (engine, words)
@@ -119,8 +119,7 @@ impl Engine {
         };
         let of_service = |(index, state): (usize, &ServiceState)| {
             let decision = state.decision.next_deadline(&self.standings(ServiceId(index)), now);
-            let times = [decision, state.draining.map(|(_, until)| until), state.census_until];
-            times.into_iter().flatten().min()
+            decision.into_iter().chain(state.census_until).min()
         };
         let servers = self.servers.iter().enumerate().filter_map(of_server);
         servers.chain(self.services.iter().enumerate().filter_map(of_service)).min()
@@ -189,7 +188,9 @@ impl Engine {
         let state = &mut self.servers[server.0];
         state.reachable = reachable;
         let service = state.service;
-        self.decide(service, now).into_iter().chain(self.changes(service, now)).collect()
+        let mut outputs = self.decide(service, now);
+        outputs.extend(self.changes(service, now));
+        outputs
     }
 
     /// The gateway itself stood still for `late`: what waits is waited for anew, and the time counts for no silence.
@@ -212,11 +213,12 @@ impl Engine {
     /// What the kernel's word of a service has to say.
     pub fn steering(&self, service: ServiceId) -> Steering {
         let state = &self.services[service.0];
+        let former = state.decision.former();
         Steering {
             signalling: Some(state.active()),
             media: Some(state.media()),
-            draining: state.draining.map(|(server, _)| server),
-            affinity: false,
+            draining: former.filter(|former| former.stay != Stay::Recall).map(|former| state.server(former.server)),
+            affinity: former.is_some_and(|former| former.is_remembered()),
             choice: state.choice(),
         }
     }
@@ -239,7 +241,8 @@ impl Engine {
     fn role(&self, id: ServerId) -> Role {
         let server = &self.servers[id.0];
         let service = &self.services[server.service.0];
-        let active = service.active() == id || service.media() == id;
+        let drains = || service.draining().is_some_and(|(server, _)| server == id);
+        let active = service.active() == id || service.media() == id || drains();
         Role { active, down: server.detector.health() == Health::Down }
     }
 
@@ -274,7 +277,7 @@ impl Engine {
             }
         }
         // Flips first: nothing is more urgent.
-        let mut outputs: Vec<_> = services.iter().filter_map(|service| self.decide(*service, now)).collect();
+        let mut outputs: Vec<_> = services.iter().flat_map(|service| self.decide(*service, now)).collect();
         outputs.append(&mut told);
         outputs.extend(services.into_iter().flat_map(|service| self.changes(service, now)));
         outputs
@@ -292,14 +295,9 @@ impl Engine {
 
     /// What time alone brings for a service.
     fn settle_service(&mut self, service: ServiceId, now: Instant) -> Vec<Output> {
-        let mut outputs: Vec<_> = self.decide(service, now).into_iter().collect();
-        let state = &mut self.services[service.0];
-        if state.census_until.take_if(|until| *until <= now).is_some() {
+        let mut outputs = self.decide(service, now);
+        if self.services[service.0].census_until.take_if(|until| *until <= now).is_some() {
             outputs.push(Output::EndCensus(service));
-        }
-        if let Some((server, _)) = state.draining.take_if(|(_, until)| *until <= now) {
-            let told = Happening::Fenced { service: state.name.clone(), server: self.servers[server.0].name.clone() };
-            outputs.push(Output::Steer(service, self.steering(service), told));
         }
         outputs.extend(self.changes(service, now));
         outputs
@@ -313,21 +311,19 @@ impl Engine {
         self.servers.iter().filter(|server| server.service == service).map(ServerState::standing).collect()
     }
 
-    fn decide(&mut self, service: ServiceId, now: Instant) -> Option<Output> {
-        let standings = self.standings(service);
-        let flip = self.services[service.0].decision.decide(&standings, now)?;
-        Some(self.flipped(service, flip, &Words::default(), now))
+    fn decide(&mut self, service: ServiceId, now: Instant) -> Vec<Output> {
+        let (standings, remembered) = (self.standings(service), self.steering(service).affinity);
+        let flip = self.services[service.0].decision.decide(&standings, now);
+        let flip = flip.map(|flip| self.flipped(service, flip, remembered, &Words::default(), now));
+        flip.into_iter().chain(self.part(service, now)).collect()
     }
 
-    /// Notes a flip, and says what has to be done for it.
-    fn flipped(&mut self, service: ServiceId, flip: Flip, words: &Words, now: Instant) -> Output {
+    /// Notes a flip, and says what has to be done for it. `remembered` is whether calls were remembered before it.
+    fn flipped(&mut self, service: ServiceId, flip: Flip, remembered: bool, words: &Words, now: Instant) -> Output {
         let Flip { scope, from, to, cause } = flip;
-        let grace = grace(cause, self.switch_grace);
         let state = &mut self.services[service.0];
         let (old, new) = (state.server(from), state.server(to));
         (state.since, state.cause) = (now, cause);
-        state.draining =
-            grace.filter(|_| old != state.active() && old != state.media()).map(|grace| (old, now + grace));
         state.census_until = Some(now + CENSUS);
         let failed = &self.servers[old.0];
         let (start, uptime) = (self.start, self.uptime);
@@ -344,6 +340,8 @@ impl Engine {
             trail: failed.trail(monotonic),
             reason: words.reason.clone(),
             asked_by: words.asked_by.clone(),
+            drain_s: state.decision.draining().map(|former| (former.until - now).as_secs()),
+            remembered,
             decided_us: monotonic(now),
             flipped_us: 0,
             evidence_to_flip_us: 0.0,

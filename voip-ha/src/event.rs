@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decision::{Cause, Scope},
+    decision::{Cause, DrainEnd, Scope},
     detector::Health,
     evidence::{Evidence, Fault, Witness},
 };
@@ -50,6 +50,51 @@ pub enum Happening {
     Flip(FlipRecord),
     /// The old server's time to end what it had begun is over; it is fenced.
     Fenced {
+        /// Name of the service.
+        service: String,
+        /// Name of the server.
+        server: String,
+    },
+    /// The running calls of a server stay with it for this long; new ones go to the active one. A drain that begins with a
+    /// flip is told by that.
+    Draining {
+        /// Name of the service.
+        service: String,
+        /// Name of the server.
+        server: String,
+        /// For how long at most, in seconds.
+        seconds: u64,
+        /// Why it is told now.
+        why: DrainWhy,
+        /// The operator's words.
+        reason: Option<String>,
+        /// Who it was.
+        asked_by: Option<String>,
+    },
+    /// A server drains no more: it is fenced, and its calls go to the active one.
+    DrainEnded {
+        /// Name of the service.
+        service: String,
+        /// Name of the server.
+        server: String,
+        /// Why.
+        end: DrainEnd,
+        /// The operator's words.
+        reason: Option<String>,
+        /// Who it was.
+        asked_by: Option<String>,
+    },
+    /// What a server still had when its drain ended. It is counted right after that.
+    DrainLeft {
+        /// Name of the service.
+        service: String,
+        /// Name of the server.
+        server: String,
+        /// RTP flows from clients in the last seconds.
+        rtp_flows: u64,
+    },
+    /// A server that went down did not prove alive in time: its calls are not remembered any longer.
+    NotBack {
         /// Name of the service.
         service: String,
         /// Name of the server.
@@ -154,6 +199,18 @@ pub enum Happening {
     },
 }
 
+/// Why it is told that a server drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainWhy {
+    /// It was down, and proved alive: its running calls are given back to it.
+    GivenBack,
+    /// It drained when the controller started. Since when is not known, so it gets the whole time again.
+    Adopted,
+    /// An operator set another time.
+    Prolonged,
+}
+
 /// The record of one flip.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlipRecord {
@@ -177,6 +234,12 @@ pub struct FlipRecord {
     pub reason: Option<String>,
     /// Who the operator is.
     pub asked_by: Option<String>,
+    /// For how long the running calls of the server before stay with it, in seconds; `None` if they do not.
+    #[serde(default)]
+    pub drain_s: Option<u64>,
+    /// Whether calls were remembered already, for a server that was left by an earlier flip.
+    #[serde(default)]
+    pub remembered: bool,
     /// When the controller had the evidence, or the operator's order: `CLOCK_MONOTONIC` in microseconds.
     pub decided_us: u64,
     /// When the kernel had the new word.
@@ -196,6 +259,7 @@ impl Happening {
             }
             Self::Suppressed { .. } => true,
             Self::Flip(flip) => flip.cause == Cause::Failover,
+            Self::DrainEnded { end, .. } => *end == DrainEnd::Down,
             Self::Health { to, .. } => matches!(to, Health::Down | Health::Maintenance),
             Self::SecondAddress { fault, .. } => fault.is_some(),
             Self::Carrier { up, .. } | Self::NetworkWatch { up, .. } => !up,
@@ -217,6 +281,35 @@ impl fmt::Display for Happening {
             },
             Self::Flip(flip) => flip.fmt(f),
             Self::Fenced { service, server } => write!(f, "{service}: {server} is fenced"),
+            Self::Draining { service, server, seconds, why, reason, asked_by } => {
+                let by = asked_by.as_deref().unwrap_or("the operator");
+                match why {
+                    DrainWhy::GivenBack => {
+                        write!(f, "{service}: {server} is back, and its running calls are its own again")?
+                    }
+                    DrainWhy::Adopted => write!(f, "{service}: {server} was draining when the controller started")?,
+                    DrainWhy::Prolonged => write!(f, "{service}: {by} set the time of {server} to drain anew")?,
+                }
+                write!(f, "; it drains for {seconds} s at most")?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::DrainEnded { service, server, end, reason, asked_by } => {
+                let by = asked_by.as_deref().unwrap_or("the operator");
+                match end {
+                    DrainEnd::Deadline => write!(f, "{service}: the time of {server} to drain is over; it is fenced")?,
+                    DrainEnd::Down => {
+                        write!(f, "{service}: {server} went down while it drained; its calls go to the active server")?;
+                    }
+                    DrainEnd::Operator => write!(f, "{service}: {by} ended the drain of {server}; it is fenced")?,
+                }
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::DrainLeft { service, server, rtp_flows } => {
+                write!(f, "{service}: {server} had {rtp_flows} RTP flows when its drain ended")
+            }
+            Self::NotBack { service, server } => {
+                write!(f, "{service}: {server} did not prove alive in time; its calls are not given back")
+            }
             Self::OutageBegan { service } => write!(f, "{service}: OUTAGE, no server is up"),
             Self::OutageEnded { service } => write!(f, "{service}: the outage is over"),
             Self::Choice { service, server, reason, asked_by } => {
@@ -271,7 +364,7 @@ impl fmt::Display for Happening {
 
 impl fmt::Display for FlipRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, from, to, scope, cause, evidence, reason, evidence_to_flip_us, .. } = self;
+        let Self { service, from, to, scope, cause, evidence, reason, drain_s, evidence_to_flip_us, .. } = self;
         match scope {
             Scope::Both => write!(f, "{service}: {to} is active (was {from}), {cause}")?,
             Scope::Signalling => write!(f, "{service}: {to} has signalling (was {from}), {cause}")?,
@@ -282,6 +375,9 @@ impl fmt::Display for FlipRecord {
         }
         if let Some(reason) = reason {
             write!(f, ", {reason}")?;
+        }
+        if let Some(seconds) = drain_s {
+            write!(f, ", {from} drains for {seconds} s at most")?;
         }
         write!(f, "; {evidence_to_flip_us:.0} µs to flip")
     }
@@ -294,7 +390,6 @@ impl fmt::Display for Cause {
             Self::Adopted => "adopted",
             Self::Failover => "failover",
             Self::Maintenance => "maintenance",
-            Self::Drained => "drained",
             Self::Failback => "failback",
             Self::Operator => "operator",
         })

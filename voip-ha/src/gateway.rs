@@ -18,10 +18,10 @@ use crate::{
     config::{Config, Gateway},
     control,
     controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, PinDirectory, Tables, XdpMode},
+    datapath::{KernelDatapath, KernelLog, Ledger, PinDirectory, Tables, XdpMode},
     journal, network, nexthop,
     record::{self, Recorder},
-    status::{InterfaceStatus, Status, TrafficStatus},
+    status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
     sysctl::{self, Needs},
 };
 
@@ -182,6 +182,9 @@ impl Observer {
         if let Err(error) = traffic {
             tracing::warn!("cannot read the counters: {error:#}");
         }
+        if let Err(error) = self.count_flows(&mut services).await {
+            tracing::warn!("cannot read what is left of a drain: {error:#}");
+        }
         let mut interfaces = Vec::new();
         for name in self.gateway.interfaces() {
             interfaces.push(self.interface(name).await);
@@ -199,6 +202,21 @@ impl Observer {
             gateway_stalls: stalls,
             services,
         })
+    }
+
+    /// What servers that drain still have.
+    async fn count_flows(&self, services: &mut [ServiceStatus]) -> Result<()> {
+        let since = journal::monotonic().saturating_sub(FLOW_ENDED);
+        for service in services {
+            let Some(drain) = service.draining.as_mut().filter(|drain| drain.keeps_calls) else { continue };
+            let server = service.servers.iter().find(|server| server.name == drain.server);
+            let address = server.context("it is a server of its service")?.address;
+            let (pins, vip) = (self.pins.clone(), service.vip);
+            // On a busy gateway it takes milliseconds, and this thread follows the network.
+            let count = move || Ledger::open(&pins)?.flows_left(vip, address, since);
+            drain.rtp_flows = Some(tokio::task::spawn_blocking(count).await??);
+        }
+        Ok(())
     }
 
     /// A link that was taken over runs as it did, whatever the configuration says now: detaching it would cut traffic.

@@ -47,6 +47,9 @@ pub struct Receipt {
     pub reason: Option<String>,
     /// Who asked for it.
     pub asked_by: Option<String>,
+    /// For how long at most the old server drained, in seconds; `None` if it did not.
+    #[serde(default)]
+    pub drain_s: Option<u64>,
     /// What tipped the balance.
     pub evidence: Option<Evidence>,
     /// Every piece of evidence that led to the flip, oldest first.
@@ -66,7 +69,8 @@ pub struct Receipt {
     pub read_ms: Option<f64>,
     /// What clients had sent to the old server since it was last heard.
     pub unanswered: Option<Unanswered>,
-    /// RTP flows of clients that the new server was sent in the first moments after the flip.
+    /// RTP flows of clients in the first moments after the flip: those that the new server was sent, or, if the old one
+    /// drains, those that stay with it.
     pub rtp_flows: Option<u64>,
     /// What went both ways before the fault.
     pub throughput_before: Option<Throughput>,

@@ -5,7 +5,7 @@
 //!                              ▲   reads the kernel's notes            writes, waits for the disk
 //! ```
 //!
-//! It runs beside the controller and hands nothing back to it. Its two threads are its own: reading the flows of a busy
+//! It runs beside the controller and hands nothing back to it but an event: what was left when a drain ended. Its two threads are its own: reading the flows of a busy
 //! gateway takes milliseconds, and a disk may take seconds, which neither the controller nor the thread that follows the
 //! network may wait for.
 //!
@@ -122,7 +122,7 @@ async fn record(
     let mut ledger = open_ledger(config);
     let mut collector = Collector::new(config, monotonic());
     let (past, mut events) = orders.ask(Order::Events).await.context("the controller has ended")?;
-    let mut desk = Desk { notes, dropped: 0 };
+    let mut desk = Desk { notes, dropped: 0, orders: orders.clone() };
     // What an earlier controller recorded is on the disk already.
     let started = past.iter().rposition(|event| matches!(event.happening, Happening::Started { .. })).unwrap_or(0);
     for event in past.into_iter().skip(started) {
@@ -156,13 +156,19 @@ fn drain(events: &mut broadcast::Receiver<Event>, collector: &mut Collector, led
 fn take_down(event: Event, collector: &mut Collector, ledger: &mut dyn Ledger, desk: &mut Desk) {
     match &event.happening {
         Happening::Flip(flip) => desk.receipts(collector.flip(&event, flip, ledger, monotonic())),
-        other => collector.hear(other),
+        other => {
+            collector.hear(other);
+            if let Some(left) = collector.forget(other, ledger, monotonic()) {
+                desk.orders.note(left);
+            }
+        }
     }
     desk.note(Note::Event(Box::new(event)));
 }
 
-/// Where notes are handed to the disk's thread.
+/// Where notes are handed to the disk's thread, and what was found out to the controller.
 struct Desk {
+    orders: Orders,
     notes: SyncSender<Note>,
     dropped: u64,
 }
@@ -240,6 +246,10 @@ impl Ledger for NoLedger {
     }
 
     fn take_flows(&mut self, _: ServiceId) -> Result<u64> {
+        Err(anyhow!(self.0.clone()))
+    }
+
+    fn flows_left(&self, _: ServiceId, _: ServerId, _: Duration) -> Result<u64> {
         Err(anyhow!(self.0.clone()))
     }
 

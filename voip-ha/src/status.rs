@@ -1,6 +1,6 @@
 //! The state of the gateway, as `voip-ha status` shows it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ use crate::{
     evidence::{Evidence, Fault},
     ids::Family,
 };
+
+/// An RTP flow of which nothing was seen for this long has ended, or its call is on hold.
+pub const FLOW_ENDED: Duration = Duration::from_secs(5);
 
 /// Everything at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,9 +70,24 @@ pub struct ServiceStatus {
     /// Whether an operator chose the active server, or holds the service as it is.
     pub choice: Choice,
     /// A server that may still send to clients, though it is no longer active.
-    pub draining: Option<String>,
+    pub draining: Option<DrainStatus>,
     /// In order of priority.
     pub servers: Vec<ServerStatus>,
+}
+
+/// A server that was left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// Its name.
+    pub server: String,
+    /// Whether its running calls stay with it. Else it may only send what is on its way.
+    pub keeps_calls: bool,
+    /// Since when.
+    pub since: jiff::Timestamp,
+    /// Until when at most.
+    pub until: jiff::Timestamp,
+    /// RTP flows from clients in the last 5 s ([`FLOW_ENDED`]) that are its own; `None` where calls do not stay, or it is not known.
+    pub rtp_flows: Option<u64>,
 }
 
 /// One server.
@@ -152,6 +170,12 @@ pub fn wall_clock(moment: Instant, now: Instant) -> jiff::Timestamp {
     let ago = now.saturating_duration_since(moment);
     let wall = jiff::Timestamp::now();
     wall.checked_sub(ago).unwrap_or(wall)
+}
+
+/// The wall-clock time of a moment to come.
+pub fn wall_clock_ahead(moment: Instant, now: Instant) -> jiff::Timestamp {
+    let wall = jiff::Timestamp::now();
+    wall.checked_add(moment.saturating_duration_since(now)).unwrap_or(wall)
 }
 
 /// An Ethernet address as people write it.

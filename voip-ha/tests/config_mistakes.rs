@@ -108,6 +108,8 @@ const CASES: &[Case] = &[
     Case(6, "timeout_min_ms = 200", (6, 18, "probe.timeout_min_ms", "the shortest cannot be above the longest")),
     Case(27, "timeout_max_ms = 1", (27, 18, "service[0].server[1].probe.timeout_max_ms", "timeout_min_ms is 2")),
     Case(10, "drain_s = 86401", (10, 11, "policy.drain_s", "use 0 to 86400")),
+    Case(10, "give_back_s = 3601", (10, 15, "policy.give_back_s", "3601 is out of range; use 0 to 3600")),
+    Case(10, "failback_drains = 1", (10, 19, "policy.failback_drains", "write it like `failback_drains = true`")),
     Case(10, "damping_half_life_s = 3601", (10, 23, "policy.damping_half_life_s", "use 0 to 3600")),
     Case(10, "failovers_per_hour = -1", (10, 22, "policy.failovers_per_hour", "use 0 to 100000")),
     Case(27, "rise = 1001", (27, 8, "service[0].server[1].probe.rise", "use 1 to 1000")),

@@ -20,8 +20,8 @@
 //!   kernel's stamps stay right, and sockets lose nothing.
 //! - *Steps* of the gateway's wall clock by up to 12 s either way, 10 to 600 s apart: answers that wait in a socket at that
 //!   moment get a wrong time. The servers' clocks appear nowhere.
-//! - 0, 1 or 50 streams of media, a packet every 20 ms each, that go where the service's media goes. Calls end 2 to 60 s
-//!   apart, and the server refuses the last packets for them.
+//! - 0, 1 or 50 streams of media, a packet every 20 ms each, that go where the service's media goes, and as many that stay
+//!   with a server that drains. Calls end 2 to 60 s apart, and the server refuses the last packets for them.
 //!
 //! Not in it: servers whose kernels stand still, and failures of the network that are longer than the
 //! disturbances. Those are faults.

@@ -91,6 +91,9 @@ fn describe_service(service: &ServiceStatus) -> String {
     if service.media != service.active {
         let _ = writeln!(text, "  media:  {}", styled(HEADING, &service.media));
     }
+    if let Some(drain) = &service.draining {
+        let _ = writeln!(text, "  draining: {}", super::drain::describe(drain));
+    }
     if let Some(why) = why_it_stays(service) {
         let _ = writeln!(text, "  {why}");
     }
@@ -169,7 +172,7 @@ fn remarks(server: &ServerStatus) -> Vec<String> {
 }
 
 fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
-    let is_draining = service.draining.as_ref() == Some(&server.name);
+    let is_draining = service.draining.as_ref().is_some_and(|drain| drain.server == server.name);
     let role = output::role(service.active == server.name, service.media == server.name, is_draining);
     let health = match server.health {
         Health::Up => styled(GOOD, "up"),

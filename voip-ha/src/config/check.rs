@@ -68,6 +68,7 @@ fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
         optional(key, value, findings, |seconds| values::number(*seconds, 0..=most).map(Duration::from_secs))
     };
     let drain = seconds("policy.drain_s", &raw.drain_s, 24 * 60 * 60, findings);
+    let give_back = seconds("policy.give_back_s", &raw.give_back_s, 60 * 60, findings);
     let half_life = seconds("policy.damping_half_life_s", &raw.damping_half_life_s, 60 * 60, findings);
     let budget = optional("policy.failovers_per_hour", &raw.failovers_per_hour, findings, |number| {
         values::number::<u32>(*number, 0..=100_000)
@@ -83,6 +84,8 @@ fn policy(raw: &raw::Policy, findings: &mut Findings<'_>) -> Option<Policy> {
         failback,
         switch_grace: grace?.unwrap_or(Duration::from_millis(500)),
         drain: drain?.unwrap_or(Duration::from_secs(600)),
+        failback_drains: raw.failback_drains.unwrap_or(true),
+        give_back: Some(give_back?.unwrap_or(Duration::from_secs(10))).filter(|time| !time.is_zero()),
         damping_half_life: Some(half_life?.unwrap_or(Duration::from_secs(900))).filter(|time| !time.is_zero()),
         failovers_per_hour: Some(budget?.unwrap_or(12)).filter(|number| *number > 0),
     })

@@ -54,6 +54,8 @@ pub(super) struct Policy {
     pub(super) hold_down_s: Option<Spanned<i64>>,
     pub(super) switch_grace_ms: Option<Spanned<i64>>,
     pub(super) drain_s: Option<Spanned<i64>>,
+    pub(super) failback_drains: Option<bool>,
+    pub(super) give_back_s: Option<Spanned<i64>>,
     pub(super) damping_half_life_s: Option<Spanned<i64>>,
     pub(super) failovers_per_hour: Option<Spanned<i64>>,
 }
@@ -141,6 +143,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("policy.hold_down_s", "hold_down_s = 60"),
     ("policy.switch_grace_ms", "switch_grace_ms = 500"),
     ("policy.drain_s", "drain_s = 600"),
+    ("policy.failback_drains", "failback_drains = true"),
+    ("policy.give_back_s", "give_back_s = 10"),
     ("policy.damping_half_life_s", "damping_half_life_s = 900"),
     ("policy.failovers_per_hour", "failovers_per_hour = 12"),
     ("service", "[[service]]"),

@@ -13,7 +13,7 @@ use tokio::{
     sync::broadcast::error::RecvError,
 };
 
-use super::{Answer, Command, HoldRequest, PROTOCOL, Request, SwitchRequest};
+use super::{Answer, Command, DrainRequest, HoldRequest, PROTOCOL, Request, SwitchRequest};
 use crate::{
     config::Gateway,
     controller::{Order, Orders},
@@ -137,6 +137,7 @@ fn signed(command: Command, asked_by: Option<&str>) -> Command {
     match command {
         Command::Switch(request) => Command::Switch(SwitchRequest { asked_by, ..request }),
         Command::Hold(request) => Command::Hold(HoldRequest { asked_by, ..request }),
+        Command::Drain(request) => Command::Drain(DrainRequest { asked_by, ..request }),
         other => other,
     }
 }
@@ -146,20 +147,21 @@ async fn answer(command: Command, orders: &Orders, observer: &Observer) -> Answe
         Command::Status => observer.status(orders).await.map(|status| Answer::Status(Box::new(status))),
         Command::Plan => orders.ask(Order::Plan).await.map(Answer::Plan),
         Command::Switch(request) => {
-            orders.ask(|sender| Order::Switch(request, sender)).await.map(|outcome| match outcome {
-                Ok(outcomes) => Answer::Switched(outcomes),
-                Err(why) => Answer::Refused(why),
-            })
+            orders.ask(|sender| Order::Switch(request, sender)).await.map(|outcome| done(outcome, Answer::Switched))
         }
         Command::Hold(request) => {
-            orders.ask(|sender| Order::Hold(request, sender)).await.map(|outcome| match outcome {
-                Ok(outcomes) => Answer::Held(outcomes),
-                Err(why) => Answer::Refused(why),
-            })
+            orders.ask(|sender| Order::Hold(request, sender)).await.map(|outcome| done(outcome, Answer::Held))
+        }
+        Command::Drain(request) => {
+            orders.ask(|sender| Order::Drain(request, sender)).await.map(|outcome| done(outcome, Answer::Drained))
         }
         Command::Events { .. } => None,
     };
     answer.unwrap_or_else(|| Answer::Refused("the controller has ended".to_owned()))
+}
+
+fn done<T>(outcome: Result<T, String>, answer: impl FnOnce(T) -> Answer) -> Answer {
+    outcome.map_or_else(Answer::Refused, answer)
 }
 
 async fn events(writer: &mut OwnedWriteHalf, orders: &Orders, follow: bool) -> Result<()> {

@@ -13,13 +13,14 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
 use super::Order;
-use crate::nexthop::News;
+use crate::{event::Happening, nexthop::News};
 
 /// A letter to the controller.
 #[derive(Debug)]
 pub(super) enum Letter {
     Order(Order),
     News(News),
+    Event(Happening),
 }
 
 /// The other threads' end.
@@ -59,6 +60,11 @@ impl Orders {
     /// Tells what is new in the network.
     pub fn tell(&self, news: News) {
         self.post(Letter::News(news));
+    }
+
+    /// Adds to the events what another thread has found out.
+    pub fn note(&self, happening: Happening) {
+        self.post(Letter::Event(happening));
     }
 
     fn post(&self, letter: Letter) {

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::Controller;
 use crate::{
     config::RESERVED_SERVER_NAME,
-    control::{HoldOutcome, HoldRequest, SwitchOutcome, SwitchRequest},
+    control::{DrainOutcome, DrainRequest, HoldOutcome, HoldRequest, SwitchOutcome, SwitchRequest},
     datapath::Datapath,
     engine::{Wish, Words},
     event::Event,
@@ -27,6 +27,8 @@ pub enum Order {
     Switch(SwitchRequest, oneshot::Sender<Result<Vec<SwitchOutcome>, String>>),
     /// Hold services as they are, or let them go; the answer, or why not.
     Hold(HoldRequest, oneshot::Sender<Result<Vec<HoldOutcome>, String>>),
+    /// Take a server out gracefully, or end that; the answer, or why not.
+    Drain(DrainRequest, oneshot::Sender<Result<Vec<DrainOutcome>, String>>),
     /// What happened, and what happens next.
     Events(oneshot::Sender<(Vec<Event>, broadcast::Receiver<Event>)>),
 }
@@ -53,6 +55,7 @@ impl<D: Datapath> Controller<D> {
             Order::Plan(answer) => drop(answer.send(self.plan())),
             Order::Switch(request, answer) => drop(answer.send(self.switch(&request, now))),
             Order::Hold(request, answer) => drop(answer.send(self.hold(&request, now))),
+            Order::Drain(request, answer) => drop(answer.send(self.drain(&request, now))),
             Order::Events(answer) => drop(answer.send(self.journal.read())),
         }
     }
@@ -72,12 +75,14 @@ impl<D: Datapath> Controller<D> {
             let mut engine = self.engine.clone();
             let outputs = engine.wish(&wish, now).map_err(|why| why.to_string())?;
             let [to, media_to] = servers(&engine);
+            let draining = engine.services()[wish.service.0].draining().filter(|_| from != to);
+            let drain_s = draining.map(|(_, former)| former.until.saturating_duration_since(now).as_secs());
             if !request.dry_run {
                 self.engine = engine;
                 self.carry_out(outputs, now);
             }
             let service = self.config.services[wish.service.0].name.clone();
-            outcomes.push(SwitchOutcome { service, from, to, media_from, media_to, dry_run: request.dry_run });
+            outcomes.push(SwitchOutcome { service, from, to, media_from, media_to, drain_s, dry_run: request.dry_run });
         }
         Ok(outcomes)
     }
@@ -99,11 +104,13 @@ impl<D: Datapath> Controller<D> {
     fn wishes(&self, request: &SwitchRequest) -> Result<Vec<Wish>, String> {
         let SwitchRequest { server, service, scope, force, reason, asked_by, .. } = request;
         let words = Words { reason: reason.clone(), asked_by: asked_by.clone() };
+        let drain = request.drain.then(|| self.drain_time(request.drain_s)).transpose()?;
         let wish = |service, server: Option<ServerId>| Wish {
             service,
             server,
             scope: *scope,
             force: *force,
+            drain: drain.filter(|_| server.is_some()),
             words: words.clone(),
         };
         if server != RESERVED_SERVER_NAME {
@@ -117,7 +124,7 @@ impl<D: Datapath> Controller<D> {
     }
 
     /// The service of this name, or all.
-    fn services_named(&self, name: Option<&str>) -> Result<Vec<ServiceId>, String> {
+    pub(super) fn services_named(&self, name: Option<&str>) -> Result<Vec<ServiceId>, String> {
         let services = self.config.services.iter().enumerate();
         let meant = services.filter(|(_, service)| name.is_none_or(|name| *name == service.name));
         let meant: Vec<_> = meant.map(|(index, _)| ServiceId(index)).collect();

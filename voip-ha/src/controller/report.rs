@@ -6,9 +6,10 @@ use super::{Controller, second::Second};
 use crate::{
     config::Server,
     datapath::Datapath,
+    decision::Stay,
     ids::{Family, ServerId, ServiceId},
     plan::{Plan, ServerPlan, ServicePlan},
-    status::{HopStatus, ServerStatus, ServiceStatus, wall_clock},
+    status::{DrainStatus, HopStatus, ServerStatus, ServiceStatus, wall_clock, wall_clock_ahead},
 };
 
 impl<D: Datapath> Controller<D> {
@@ -26,7 +27,15 @@ impl<D: Datapath> Controller<D> {
             outage: state.outage,
             kept: state.kept,
             choice: state.choice(),
-            draining: state.draining.map(|(server, _)| name(server)),
+            draining: state.former().filter(|(_, former)| former.stay != Stay::Recall).map(|(server, former)| {
+                DrainStatus {
+                    server: name(server),
+                    keeps_calls: former.stay == Stay::Drain,
+                    since: wall_clock(former.since, now),
+                    until: wall_clock_ahead(former.until, now),
+                    rtp_flows: None,
+                }
+            }),
             servers: self
                 .of_service(ServiceId(index))
                 .map(|(id, server)| self.server_status(id, server, now))

@@ -1,5 +1,7 @@
 //! The loop with real sockets on loopback and a datapath that only remembers.
 
+mod drains;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},

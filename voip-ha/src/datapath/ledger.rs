@@ -110,15 +110,34 @@ impl Ledger {
         Ok(SentSinceHeard { sip: sent(Class::Sip)?, rtp: sent(Class::Rtp)?, heard_at: time(heard_at) })
     }
 
-    /// How many RTP flows from clients of the service with this VIP were seen since its last flip. They are forgotten,
-    /// so that the next flip begins with none; call it after [`end_census`](super::Datapath::end_census).
+    /// How many RTP flows from clients of the service with this VIP are noted. They are forgotten then, so that the next
+    /// flip begins with none, unless the kernel is to remember whose calls are whose; call it after
+    /// [`end_census`](super::Datapath::end_census), and once more when that has ended.
     ///
     /// # Errors
     ///
-    /// There is no such service, or the map cannot be read.
+    /// There is no such service, or a map cannot be read.
     pub fn take_flows(&mut self, vip: Ipv4Addr) -> Result<u64> {
         let service = self.service(vip)?;
-        self.tables.take_flows(|flow| flow.service == service)
+        let flows = self.tables.count_flows(|flow, _| flow.service == service)?;
+        if !self.tables.word(service)?.is_affine() {
+            self.tables.forget_calls(|of| of == service)?;
+        }
+        Ok(flows)
+    }
+
+    /// How many RTP flows from clients of the service with this VIP were seen since then (`CLOCK_MONOTONIC` since its zero;
+    /// the kernel's notes are up to 0.5 s too old) and belong to the server with this address, which drains.
+    ///
+    /// # Errors
+    ///
+    /// There is no such service or server, or the map cannot be read.
+    pub fn flows_left(&self, vip: Ipv4Addr, server: Ipv4Addr, since: Duration) -> Result<u64> {
+        let (service, number) = (self.service(vip)?, self.number(server)?);
+        self.tables.count_flows(|flow, entry| {
+            let is_its_own = entry.server == 0 || entry.server == number.0 + 1;
+            flow.service == service && is_its_own && u128::from(entry.seen_at) >= since.as_nanos()
+        })
     }
 
     fn number(&self, server: Ipv4Addr) -> Result<ServerNumber> {

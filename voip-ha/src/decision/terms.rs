@@ -1,6 +1,6 @@
 //! What a decision is made of and about.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +24,6 @@ pub struct Standing {
     pub last_sign: Option<Instant>,
     /// From when on it was asked in vain, if its silence brought it down.
     pub silent_since: Option<Instant>,
-    /// When it last sent to a client.
-    pub last_heard: Option<Instant>,
     /// What is wrong with it.
     pub fault: Option<Fault>,
     /// Whether its fault is proved to be its own, or its own link's, and not mere silence.
@@ -43,9 +41,9 @@ pub enum Cause {
     /// The server before it went down.
     Failover,
     /// The server before it refuses service.
+    // Where media once followed later, that was the second half of it.
+    #[serde(alias = "drained")]
     Maintenance,
-    /// The last calls of the server before it have ended, or their time is over.
-    Drained,
     /// It came back, and the policy prefers it.
     Failback,
     /// An operator chose it.
@@ -55,7 +53,7 @@ pub enum Cause {
 impl Cause {
     /// Whether the server before it still serves, so that it may end what it has begun.
     pub fn is_planned(self) -> bool {
-        matches!(self, Self::Failback | Self::Operator | Self::Maintenance | Self::Drained)
+        matches!(self, Self::Failback | Self::Operator | Self::Maintenance)
     }
 }
 
@@ -106,6 +104,8 @@ pub struct Order {
     pub scope: Scope,
     /// Even if the server is down, and even if the service is held.
     pub force: bool,
+    /// For how long the running calls of the server before stay with it.
+    pub drain: Option<Duration>,
 }
 
 /// Why an operator's choice is not followed.
@@ -126,6 +126,14 @@ pub enum Refusal {
     /// An operator said that nothing is to change.
     #[error("the service is held; `voip-ha hold --release` ends that, --force switches all the same")]
     Held,
+    /// Nobody knows whose a call is then.
+    #[error(
+        "signalling and media are not at one server, which a drain needs; `voip-ha switch auto` brings them together"
+    )]
+    Parted,
+    /// It would end the service.
+    #[error("no other server is up")]
+    Nobody,
 }
 
 /// What a decision starts with.
@@ -137,4 +145,8 @@ pub struct Found {
     pub media: Option<Rank>,
     /// What the operator had chosen.
     pub choice: Choice,
+    /// A server that is neither, and may still send to clients.
+    pub draining: Option<Rank>,
+    /// Whether its running calls stay with it.
+    pub affinity: bool,
 }

@@ -2,10 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod drains;
 mod orders;
 
 const HOLD_DOWN: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(700);
+const GRACE: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_secs(600);
+const GIVE_BACK: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 const MASTER: Rank = Rank(0);
 const BACKUP: Rank = Rank(1);
@@ -13,8 +17,10 @@ const BACKUP: Rank = Rank(1);
 fn policy(auto: bool) -> Policy {
     Policy {
         failback: if auto { Failback::Auto { hold_down: HOLD_DOWN } } else { Failback::Manual },
-        switch_grace: Duration::from_millis(500),
-        drain: Duration::from_secs(600),
+        switch_grace: GRACE,
+        drain: DRAIN,
+        failback_drains: true,
+        give_back: Some(GIVE_BACK),
         damping_half_life: Some(Duration::from_secs(900)),
         failovers_per_hour: Some(4),
     }
@@ -28,12 +34,12 @@ fn decision(auto: bool, active: Rank, now: Instant) -> Decision {
 /// A server that has this health since then, and gave its last sign of life at that moment.
 fn standing(health: Health, since: Instant) -> Standing {
     let (last_sign, silent_since) = (Some(since), None);
-    Standing { health, since, reachable: true, last_sign, silent_since, last_heard: None, fault: None, certain: false }
+    Standing { health, since, reachable: true, last_sign, silent_since, fault: None, certain: false }
 }
 
 /// Dead by proof, so that nothing has to be confirmed.
 fn crashed(since: Instant) -> Standing {
-    Standing { certain: true, ..standing(Health::Down, since) }
+    Standing { certain: true, fault: Some(Fault::Crashed), ..standing(Health::Down, since) }
 }
 
 fn failover(from: Rank, to: Rank) -> Flip {
@@ -69,61 +75,6 @@ fn the_active_server_is_left_only_when_it_does_not_serve_and_only_for_one_that_i
         assert_eq!(flip.is_some(), goes_to != MASTER, "{active:?}, {other:?}");
         assert_eq!(decision.is_outage(&servers), outage, "{active:?}, {other:?}");
     }
-}
-
-#[test]
-fn a_dead_server_takes_media_along_and_one_that_refuses_service_keeps_it() {
-    let now = Instant::now();
-    for (health, scope, cause) in
-        [(Health::Down, Scope::Both, Cause::Failover), (Health::Maintenance, Scope::Signalling, Cause::Maintenance)]
-    {
-        let servers = [Standing { certain: true, ..standing(health, now) }, standing(Health::Up, now)];
-        let mut decision = decision(false, MASTER, now);
-        assert_eq!(decision.decide(&servers, now), Some(Flip { scope, from: MASTER, to: BACKUP, cause }));
-        assert_eq!(decision.media(), if scope == Scope::Both { BACKUP } else { MASTER });
-    }
-}
-
-/// In maintenance with a call that was heard last at `heard`.
-fn draining(heard: Instant, now: Instant) -> (Decision, [Standing; 2]) {
-    let master = Standing { last_heard: Some(heard), ..standing(Health::Maintenance, now) };
-    let servers = [master, standing(Health::Up, now)];
-    let mut decision = decision(false, MASTER, now);
-    decision.decide(&servers, now).expect("signalling goes");
-    (decision, servers)
-}
-
-#[test]
-fn media_of_a_server_in_maintenance_follows_when_its_calls_have_ended() {
-    let now = Instant::now();
-    let (mut decision, servers) = draining(now, now);
-    assert_eq!(decision.next_deadline(&servers, now), Some(now + CALLS_ENDED));
-    assert_eq!(decision.decide(&servers, now + CALLS_ENDED - Duration::from_millis(1)), None);
-    let flip = Flip { scope: Scope::Media, from: MASTER, to: BACKUP, cause: Cause::Drained };
-    assert_eq!(decision.decide(&servers, now + CALLS_ENDED), Some(flip));
-    assert_eq!(decision.next_deadline(&servers, now + CALLS_ENDED), None);
-}
-
-#[test]
-fn media_of_a_call_that_does_not_end_follows_at_the_deadline_and_not_before() {
-    let start = Instant::now();
-    let (mut decision, mut servers) = draining(start, start);
-    for second in 1..600 {
-        let now = start + Duration::from_secs(second);
-        servers[0].last_heard = Some(now);
-        assert_eq!(decision.decide(&servers, now), None, "after {second} s");
-    }
-    assert!(decision.decide(&servers, start + Duration::from_secs(600)).is_some());
-    assert_eq!(decision.media(), BACKUP);
-}
-
-#[test]
-fn media_leaves_a_draining_server_that_dies() {
-    let now = Instant::now();
-    let (mut decision, mut servers) = draining(now, now);
-    servers[0] = crashed(now);
-    let flip = Flip { scope: Scope::Media, from: MASTER, to: BACKUP, cause: Cause::Failover };
-    assert_eq!(decision.decide(&servers, now), Some(flip));
 }
 
 #[test]
@@ -264,20 +215,9 @@ fn planned_flips_cost_nothing_of_the_budget() {
         let refuses = [standing(Health::Maintenance, now), up, up];
         assert_eq!(decision.decide(&refuses, now).map(|flip| flip.cause), Some(Cause::Maintenance));
         now += HOLD_DOWN * 10;
-        assert_eq!(decision.decide(&[up, up, up], now).map(|flip| flip.cause), Some(Cause::Drained));
         assert_eq!(decision.decide(&[up, up, up], now).map(|flip| flip.cause), Some(Cause::Failback));
     }
     assert!(decision.decide(&[crashed(now), up, up], now).is_some());
-}
-
-#[test]
-fn only_a_planned_flip_gives_grace() {
-    let time = Duration::from_millis(500);
-    for cause in [Cause::Operator, Cause::Failback, Cause::Maintenance, Cause::Drained] {
-        assert_eq!(grace(cause, time), Some(time), "{cause}");
-        assert_eq!(grace(cause, Duration::ZERO), None, "{cause}");
-    }
-    assert_eq!(grace(Cause::Failover, time), None);
 }
 
 fn any_health() -> impl Strategy<Value = Health> {
@@ -286,7 +226,13 @@ fn any_health() -> impl Strategy<Value = Health> {
 
 fn any_order() -> impl Strategy<Value = Order> {
     let scope = prop::sample::select(vec![Scope::Both, Scope::Signalling, Scope::Media]);
-    (prop::option::of(0..3usize), scope).prop_map(|(to, scope)| Order { to: to.map(Rank), scope, force: false })
+    let drain = prop::option::of((1..900u64).prop_map(Duration::from_secs));
+    (prop::option::of(0..3usize), scope, drain).prop_map(|(to, scope, drain)| Order {
+        to: to.map(Rank),
+        scope,
+        force: false,
+        drain,
+    })
 }
 
 proptest! {
@@ -313,6 +259,16 @@ proptest! {
                 Some(flip) => prop_assert_eq!(servers[flip.to.0].health, Health::Up),
                 None => prop_assert_eq!((decision.active(), decision.media()), before),
             }
+            decision.part(&servers, now);
+            let Some(former) = decision.former() else { continue };
+            prop_assert!(former.until > now && ![decision.active(), decision.media()].contains(&former.server));
+            let health = servers[former.server.0].health;
+            match former.stay {
+                Stay::Grace => continue,
+                Stay::Drain => prop_assert_ne!(health, Health::Down),
+                Stay::Recall => prop_assert_ne!(health, Health::Up),
+            }
+            prop_assert_eq!(decision.active(), decision.media());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use crate::{
     config::{Server, Service},
-    decision::{Cause, Choice, Decision, Rank, Standing},
+    decision::{Cause, Choice, Decision, Former, Rank, Standing},
     detector::{Change, Detector, Health},
     evidence::{Evidence, Witness},
     ids::{ServerId, ServiceId},
@@ -30,8 +30,6 @@ pub struct ServiceState {
     pub outage: bool,
     /// Whether the active server is down and stays active though another is up.
     pub kept: bool,
-    /// A server that may still send to clients, and until when.
-    pub draining: Option<(ServerId, Instant)>,
     /// Until when the flows of the last flip are counted.
     pub(super) census_until: Option<Instant>,
 }
@@ -68,7 +66,6 @@ impl ServiceState {
             cause,
             outage: false,
             kept: false,
-            draining: None,
             census_until: None,
         }
     }
@@ -86,6 +83,16 @@ impl ServiceState {
     /// What an operator has chosen.
     pub fn choice(&self) -> Choice {
         self.decision.choice()
+    }
+
+    /// The server whose place the active one has taken, as long as it may still do something.
+    pub fn former(&self) -> Option<(ServerId, Former)> {
+        self.decision.former().map(|former| (self.server(former.server), former))
+    }
+
+    /// The server that running calls stay with.
+    pub fn draining(&self) -> Option<(ServerId, Former)> {
+        self.decision.draining().map(|former| (self.server(former.server), former))
     }
 
     pub(super) fn server(&self, Rank(rank): Rank) -> ServerId {
@@ -115,7 +122,6 @@ impl ServerState {
             reachable: self.reachable,
             last_sign: self.monitor.last_sign(),
             silent_since: self.monitor.silent_since(),
-            last_heard: self.monitor.last_heard(),
             fault: self.detector.fault(),
             certain: self.detector.is_certain(),
         }

@@ -1,6 +1,6 @@
 //! What operators want.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Engine, Output};
 use crate::{
@@ -21,6 +21,8 @@ pub struct Wish {
     pub scope: Scope,
     /// Even if the server is down, and even if the service is held.
     pub force: bool,
+    /// For how long the running calls of the server before stay with it.
+    pub drain: Option<Duration>,
     /// Why, and who asks.
     pub words: Words,
 }
@@ -74,7 +76,8 @@ impl Engine {
     }
 
     fn order(&self, wish: &Wish) -> Order {
-        Order { to: wish.server.map(|server| self.rank(server)), scope: wish.scope, force: wish.force }
+        let to = wish.server.map(|server| self.rank(server));
+        Order { to, scope: wish.scope, force: wish.force, drain: wish.drain }
     }
 
     /// What an operator's order brings.
@@ -87,7 +90,8 @@ impl Engine {
         told: Happening,
         now: Instant,
     ) -> Vec<Output> {
-        let mut outputs: Vec<_> = flip.map(|flip| self.flipped(service, flip, words, now)).into_iter().collect();
+        let flip_output = flip.map(|flip| self.flipped(service, flip, before.affinity, words, now));
+        let mut outputs: Vec<_> = flip_output.into_iter().collect();
         let after = self.steering(service);
         // Without a flip the word may still have to remember, or forget, that the server was chosen.
         let only_the_memory = flip.is_none() && after != before;

@@ -12,6 +12,8 @@ pub const ANSWERED_WITHIN_MS: f64 = 40.0;
 pub struct Signs {
     /// Whether the flip was planned.
     pub planned: bool,
+    /// Whether the old server drains.
+    pub drains: bool,
     /// Last sign of life of the old server before the flip.
     pub last_sign: Option<f64>,
     /// The latest look before the flip at which no client's packet waited for a sign of life of the old server.
@@ -29,6 +31,7 @@ pub struct Signs {
 impl Signs {
     /// How long clients were without service, or why that is not known.
     ///
+    /// - The old server drains, gave a sign of life after all it was sent, and nothing new came while it was watched: 0.
     /// - It ends with the first packet from the new server to a client. While there was none, its end is not known.
     /// - Planned, and the old server was heard not longer than [`ANSWERED_WITHIN_MS`] before that: 0.
     /// - Planned, and the old server gave a sign of life after all it was sent: nothing was missing at its side. The
@@ -42,6 +45,9 @@ impl Signs {
     pub fn downtime_ms(&self) -> Result<f64, String> {
         if !self.planned && self.unanswered == Some(0) {
             return Err("no client sent anything between the old server's last sign of life and the flip".to_owned());
+        }
+        if self.drains && self.old_completed && self.first_to.is_none() && self.first_back.is_none() {
+            return Ok(0.0);
         }
         let Some(back) = self.first_back else {
             return Err(match self.first_to {
@@ -71,6 +77,7 @@ mod tests {
 
     const CRASH: Signs = Signs {
         planned: false,
+        drains: false,
         last_sign: Some(-12.5),
         nobody_waited: Some(-600.0),
         old_completed: false,
@@ -101,6 +108,15 @@ mod tests {
         assert_eq!(unfinished.downtime_ms(), Ok(300.5));
         // The note of the last packet has a grain: what came right after it may be answered, and looks as if it were not.
         assert_eq!(Signs { last_sign: Some(-0.7), unanswered: Some(1), ..unfinished }.downtime_ms(), Ok(0.0));
+    }
+
+    #[test]
+    fn a_drain_costs_nothing_if_the_old_server_serves_on_and_nobody_calls_meanwhile() {
+        let quiet =
+            Signs { planned: true, drains: true, old_completed: true, first_to: None, first_back: None, ..CRASH };
+        assert_eq!(quiet.downtime_ms(), Ok(0.0));
+        assert!(Signs { old_completed: false, ..quiet }.downtime_ms().is_err());
+        assert!(Signs { first_to: Some(2.0), ..quiet }.downtime_ms().is_err(), "a new call is not answered");
     }
 
     #[test]

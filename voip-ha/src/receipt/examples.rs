@@ -19,6 +19,7 @@ pub(crate) fn crash(number: u64) -> Receipt {
         fault: Some(Fault::Crashed),
         reason: None,
         asked_by: None,
+        drain_s: None,
         evidence: Some(Evidence::Refused),
         trail: vec![Piece { ms: -0.3, server: "master".to_owned(), evidence: Evidence::Refused }],
         decided_ms: -0.02,

@@ -45,6 +45,8 @@ pub(super) struct Collection {
     nobody_waited: Option<f64>,
     old_completed: bool,
     shares_flows: bool,
+    /// Whether flows of an earlier flip are among those of this one.
+    remembered: bool,
     first_bytes: Option<(Duration, Bytes)>,
 }
 
@@ -70,11 +72,12 @@ impl Collection {
             nobody_waited: None,
             old_completed: false,
             shares_flows: false,
+            remembered: flip.remembered,
             first_bytes: None,
         };
         new.read_old(ledger, now);
         if now < flipped + COUNTING {
-            // What an earlier count left. A flow of this flip that goes with it is counted again with its next packet.
+            // What an earlier count left, unless calls are remembered. A flow of this flip that goes with it is counted again with its next packet.
             // Later it would not be, and what was left is gone anyway: the start and `settle` leave nothing.
             let _ = ledger.take_flows(service);
         }
@@ -177,6 +180,9 @@ impl Collection {
         match ledger.take_flows(self.service) {
             Ok(_) if self.receipt.scope == Scope::Signalling => {
                 self.missing("rtp_flows", "only signalling was flipped");
+            }
+            Ok(_) if self.remembered => {
+                self.missing("rtp_flows", "those of an earlier flip were still remembered");
             }
             Ok(_) if self.shares_flows => {
                 self.missing("rtp_flows", "they were read too late to tell them from those of another flip");
@@ -289,6 +295,7 @@ impl Collection {
             planned: receipt.is_planned(),
             last_sign: receipt.last_sign_ms,
             nobody_waited: self.nobody_waited,
+            drains: receipt.drain_s.is_some(),
             old_completed: self.old_completed,
             unanswered: receipt.unanswered.map(Unanswered::packets),
             first_to: receipt.first_to_ms,
@@ -321,6 +328,7 @@ fn bare(event: &Event, flip: &FlipRecord, flipped: Duration) -> Receipt {
         fault: flip.fault,
         reason: flip.reason.clone(),
         asked_by: flip.asked_by.clone(),
+        drain_s: flip.drain_s,
         evidence: flip.evidence,
         trail: flip.trail.iter().map(piece).collect(),
         decided_ms: millis(Duration::from_micros(flip.decided_us), flipped),

@@ -21,6 +21,7 @@ use crate::{
     evidence::Fault,
     ids::{ServerId, ServiceId},
     receipt::Receipt,
+    status::FLOW_ENDED,
 };
 
 /// Names and numbers of a service.
@@ -68,6 +69,27 @@ impl Collector {
             Happening::Started { .. } => self.health.clear(),
             _ => {}
         }
+    }
+
+    /// Where calls were remembered until now, they are forgotten. Returns what was left, if it was a drain that ended.
+    pub(super) fn forget(&self, happening: &Happening, ledger: &mut dyn Ledger, now: Duration) -> Option<Happening> {
+        let (service, server, drained) = match happening {
+            Happening::DrainEnded { service, server, .. } => (service, server, true),
+            Happening::NotBack { service, server } => (service, server, false),
+            _ => return None,
+        };
+        let (id, former) = self.known(service, server)?;
+        let left = drained.then(|| ledger.flows_left(id, former, now.saturating_sub(FLOW_ENDED)));
+        // What cannot be read is not forgotten; the next flip tries again.
+        let _ = ledger.take_flows(id);
+        let (service, server) = (service.clone(), server.clone());
+        Some(Happening::DrainLeft { service, server, rtp_flows: left?.ok()? })
+    }
+
+    fn known(&self, service: &str, server: &str) -> Option<(ServiceId, ServerId)> {
+        let index = self.services.iter().position(|known| known.name == service)?;
+        let (_, id) = self.services[index].servers.iter().find(|(name, _)| name == server)?;
+        Some((ServiceId(index), *id))
     }
 
     /// A service was flipped. Returns the receipts of earlier flips of the same service, which end by that.

@@ -31,7 +31,7 @@ pub enum Record {
     /// A flip, measured.
     Receipt(Box<Receipt>),
     /// A flip, the begin or end of an outage or of the time that a dead server is kept, or a start.
-    Event(Event),
+    Event(Box<Event>),
     /// A controller was there for this time.
     Observed(Observed),
     /// The disk failed for so long that records were dropped, about here.
@@ -83,7 +83,7 @@ impl History {
                     Record::Head { at, .. } if place == 0 && sequence > 1 => history.complete_since = Some(at),
                     Record::Head { .. } => {}
                     Record::Receipt(receipt) => history.receipts.push(*receipt),
-                    Record::Event(event) => history.events.push(event),
+                    Record::Event(event) => history.events.push(*event),
                     Record::Observed(observed) => history.observed.push(observed),
                     Record::Lost { records } => history.lost += records,
                 }
@@ -125,7 +125,7 @@ fn later_history(directory: &Path, last: u64) -> io::Result<Vec<Event>> {
     for (_, path) in log::files(directory, HISTORY)?.into_iter().rev() {
         let (records, _) = lines::<Record>(&path)?;
         let events =
-            records.into_iter().filter_map(|record| if let Record::Event(event) = record { Some(event) } else { None });
+            records.into_iter().filter_map(|record| if let Record::Event(event) = record { Some(*event) } else { None });
         let events: Vec<_> = events.collect();
         if !events.is_empty() {
             return Ok(events.into_iter().filter(|event| event.number > last).collect());

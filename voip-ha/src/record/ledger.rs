@@ -1,6 +1,6 @@
 //! What the recorder reads from the kernel, behind a seam for tests.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber, counter_index};
@@ -28,8 +28,11 @@ pub(super) trait Ledger {
     /// What a server was sent since it was last heard.
     fn sent_since_heard(&self, server: ServerId) -> Result<SentSinceHeard>;
 
-    /// The RTP flows seen since the last flip of a service, which are then forgotten.
+    /// The RTP flows noted of a service. They are then forgotten, unless calls are remembered.
     fn take_flows(&mut self, service: ServiceId) -> Result<u64>;
+
+    /// The RTP flows of a server that drains, or did so until now, that were seen since then.
+    fn flows_left(&self, service: ServiceId, server: ServerId, since: Duration) -> Result<u64>;
 
     /// What the servers of a service were sent, and sent.
     fn bytes(&self, service: ServiceId) -> Result<Bytes>;
@@ -93,6 +96,10 @@ impl Ledger for KernelLedger {
 
     fn take_flows(&mut self, service: ServiceId) -> Result<u64> {
         self.ledger.take_flows(v4(self.services[service.0].vips)?)
+    }
+
+    fn flows_left(&self, service: ServiceId, server: ServerId, since: Duration) -> Result<u64> {
+        self.ledger.flows_left(self.services[service.0].vip, self.servers[server.0], since)
     }
 
     fn bytes(&self, service: ServiceId) -> Result<Bytes> {

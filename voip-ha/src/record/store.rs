@@ -68,7 +68,7 @@ impl Store {
     pub(super) fn event(&mut self, event: Event) {
         let written = self.opened.as_mut().map_or(Ok(()), |opened| append(&mut opened.events, &event, event.at));
         if matters(&event.happening) {
-            self.record(Record::Event(event));
+            self.record(Record::Event(Box::new(event)));
         }
         if written.is_err() {
             self.judge(written);

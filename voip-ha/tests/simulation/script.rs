@@ -101,7 +101,9 @@ pub(crate) fn plague(world: &mut World, time: Duration, mean: Duration, rng: &mu
     for _ in 0..rng.usize(..3) {
         let scope = [Scope::Both, Scope::Signalling, Scope::Media][rng.usize(..3)];
         let server = [None, Some(ServerId(0)), Some(ServerId(1))][rng.usize(..3)];
-        let wish = Wish { service: SERVICE, server, scope, force: rng.usize(..8) == 0, words: Words::default() };
+        let drain = (rng.usize(..3) == 0).then(|| time.mul_f64(rng.f64()));
+        let force = rng.usize(..8) == 0;
+        let wish = Wish { service: SERVICE, server, scope, force, drain, words: Words::default() };
         world.order(time.mul_f64(rng.f64()), wish);
     }
 }

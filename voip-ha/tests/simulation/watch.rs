@@ -7,7 +7,7 @@ use std::{
 
 use voip_ha::{
     config::{Config, Policy},
-    decision::Cause,
+    decision::{Cause, Stay},
     detector::Health,
     engine::Engine,
     event::{FlipRecord, Happening},
@@ -78,6 +78,14 @@ impl Watch {
         let service = &engine.services()[0];
         let health = |server: usize| engine.servers()[server].detector.health();
         let active = service.active().0;
+        if let Some((server, former)) = service.former() {
+            if [service.active(), service.media()].contains(&server) || former.until <= now {
+                self.broken.push(format!("(f) {server:?} is not to do what it did: {former:?}"));
+            }
+            if former.stay == Stay::Drain && health(server.0) == Health::Down {
+                self.broken.push("(f) a dead server drains".to_owned());
+            }
+        }
         self.told_kept &= service.kept;
         let another = (0..engine.servers().len()).any(|server| server != active && health(server) == Health::Up);
         if health(active) != Health::Down {

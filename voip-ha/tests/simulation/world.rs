@@ -193,7 +193,7 @@ impl World {
 
     fn serves(&self, server: usize) -> bool {
         let service = &self.engine.services()[0];
-        service.active().0 == server || service.media().0 == server
+        service.active().0 == server || service.media().0 == server || self.drains(server)
     }
 
     /// Takes in the answers of one server.
@@ -259,11 +259,16 @@ impl World {
         }
     }
 
-    /// Calls are where media goes.
+    fn drains(&self, server: usize) -> bool {
+        self.engine.services()[0].draining().is_some_and(|(draining, _)| draining.0 == server)
+    }
+
+    /// Calls are where media goes, and where they are left for a while.
     fn move_calls(&mut self) {
         let media = self.engine.services()[0].media().0;
-        for (server, host) in self.hosts.iter_mut().enumerate() {
-            host.give_calls(server == media, self.now);
+        for server in 0..self.hosts.len() {
+            let has_calls = server == media || self.drains(server);
+            self.hosts[server].give_calls(has_calls, self.now);
         }
     }
 

@@ -33,6 +33,9 @@ pub(super) fn describe(receipt: &Receipt) -> String {
     let mut text = format!("{} {service}: {from} → {to}\n", styled(HEADING, format!("receipt {number}")));
     let style = if receipt.is_planned() { GOOD } else { ALARM };
     let _ = writeln!(text, "  {}, {}", local_time(receipt.at), styled(style, receipt.why()));
+    if let Some(seconds) = receipt.drain_s {
+        let _ = writeln!(text, "  {from} drained for {} at most: its running calls stayed", output::span(seconds));
+    }
     if receipt.interrupted {
         let _ = writeln!(text, "  the controller ended before everything was collected");
     }

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use aya::maps::PerCpuValues;
 use voip_ha_ebpf::abi::{
-    CLASSES, Class, Counter, FlowKey, MAX_FLOWS, OUTCOMES, Outcome, PendingEntry, ServerNumber, TrafficEntry,
-    counter_index, pending_index,
+    CLASSES, Class, Counter, FlowEntry, FlowKey, MAX_FLOWS, MAX_SERVICES, OUTCOMES, Outcome, PendingEntry,
+    ServerNumber, TrafficEntry, counter_index, pending_index,
 };
 
 use super::Tables;
@@ -37,20 +37,31 @@ impl Tables {
         Ok(())
     }
 
-    /// Forgets all flows, of whichever service.
+    /// Forgets all flows, but for those of services that a server drains from: it goes on.
     pub(in crate::datapath) fn clear_flows(&mut self) -> Result<()> {
-        self.take_flows(|_| true).map(drop)
+        let draining = (0..MAX_SERVICES).map(|service| {
+            let word = self.word(service)?;
+            Ok(word.is_affine() && word.draining().is_some())
+        });
+        let draining = draining.collect::<Result<Vec<_>>>()?;
+        self.forget_calls(|service| !draining.get(service as usize).is_some_and(|drains| *drains))
     }
 
-    /// Removes flows, and says how many they were.
-    pub(in crate::datapath) fn take_flows(&mut self, wanted: impl Fn(&FlowKey) -> bool) -> Result<u64> {
+    /// How many flows there are of this kind.
+    pub(in crate::datapath) fn count_flows(&self, wanted: impl Fn(&FlowKey, &FlowEntry) -> bool) -> Result<u64> {
         // The map may grow under the reader, who then begins again where the kernel lets him.
+        let flows = self.flows.iter().take(MAX_FLOWS as usize).collect::<Result<Vec<_>, _>>();
+        Ok(flows.context("cannot read FLOWS")?.iter().filter(|(key, entry)| wanted(key, entry)).count() as u64)
+    }
+
+    /// The one place where what is remembered of the calls of a service is forgotten.
+    pub(in crate::datapath) fn forget_calls(&mut self, of_service: impl Fn(u32) -> bool) -> Result<()> {
         let keys = self.flows.keys().take(MAX_FLOWS as usize).collect::<Result<Vec<_>, _>>();
-        let mut taken = 0;
-        for key in keys.context("cannot read FLOWS")?.iter().filter(|key| wanted(key)) {
-            taken += u64::from(self.flows.remove(key).is_ok());
+        for key in keys.context("cannot read FLOWS")?.iter().filter(|key| of_service(key.service)) {
+            // One that is not there any more is forgotten as well.
+            let _ = self.flows.remove(key);
         }
-        Ok(taken)
+        Ok(())
     }
 }
 

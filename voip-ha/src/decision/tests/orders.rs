@@ -3,7 +3,7 @@
 use super::*;
 
 fn order(to: Option<Rank>, scope: Scope, force: bool) -> Order {
-    Order { to, scope, force }
+    Order { to, scope, force, drain: None }
 }
 
 fn switch(to: Rank) -> Order {
@@ -114,15 +114,14 @@ fn of_parted_servers_the_half_that_dies_goes_and_the_other_half_stays() {
 }
 
 #[test]
-fn what_an_earlier_controller_left_parted_comes_together_unless_an_operator_parted_it() {
+fn what_an_earlier_controller_left_parted_stays_so_until_an_operator_hands_it_back() {
     let now = Instant::now();
-    let drain = policy(false).drain;
-    for (choice, joined) in [(Choice::None, true), (Choice::Chosen, false)] {
-        let found = Found { signalling: Some(BACKUP), media: Some(MASTER), choice };
+    for choice in [Choice::None, Choice::Chosen] {
+        let found = Found { signalling: Some(BACKUP), media: Some(MASTER), choice, ..Found::default() };
         let mut decision = Decision::new(&policy(false), SETTLE, 3, found, now);
-        let mut servers = all_up(now);
-        servers[0].last_heard = Some(now + drain);
-        assert_eq!(decision.decide(&servers, now), None, "{choice:?}");
-        assert_eq!(decision.decide(&servers, now + drain).is_some(), joined, "{choice:?}");
+        assert_eq!(decision.choice(), Choice::Chosen, "nobody but an operator parts them");
+        assert_eq!(decision.decide(&all_up(now), now + HOUR), None, "{choice:?}");
+        let joined = decision.obey(&order(None, Scope::Both, false), &all_up(now), now + HOUR);
+        assert_eq!(joined.map(|flip| flip.map(|flip| (flip.scope, flip.to))), Ok(Some((Scope::Media, BACKUP))));
     }
 }

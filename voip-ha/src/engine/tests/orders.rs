@@ -4,10 +4,10 @@ use super::*;
 
 pub(super) fn wish(server: Option<ServerId>) -> Wish {
     let words = Words { reason: Some("test".to_owned()), asked_by: Some("ann".to_owned()) };
-    Wish { service: SERVICE, server, scope: Scope::Both, force: false, words }
+    Wish { service: SERVICE, server, scope: Scope::Both, force: false, drain: None, words }
 }
 
-fn asks(lab: &mut Lab, wish: &Wish) {
+pub(super) fn asks(lab: &mut Lab, wish: &Wish) {
     let outputs = lab.engine.wish(wish, lab.now).unwrap_or_else(|refusal| panic!("{refusal}"));
     lab.note(outputs);
 }

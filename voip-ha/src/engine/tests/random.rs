@@ -11,6 +11,8 @@ enum Event {
     Link(Vec<usize>),
     Way(usize, bool),
     Wish(Option<usize>, Scope, bool),
+    Drain(usize, u64),
+    EndDrain,
     Hold(bool),
     Wait(u64),
 }
@@ -26,6 +28,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (0..2usize, any::<bool>()).prop_map(|(server, known)| Event::Way(server, known)),
         1 => (prop::option::of(0..2usize), scope, prop::bool::weighted(0.2))
             .prop_map(|(server, scope, force)| Event::Wish(server, scope, force)),
+        2 => (0..2usize, 1..8u64).prop_map(|(server, seconds)| Event::Drain(server, seconds)),
+        1 => Just(Event::EndDrain),
         1 => prop::bool::weighted(0.3).prop_map(Event::Hold),
         6 => (1..3_000u64).prop_map(Event::Wait),
     ]
@@ -48,6 +52,11 @@ fn apply(lab: &mut Lab, event: Event) {
             let wish = Wish { scope, force, ..orders::wish(server.map(ServerId)) };
             lab.engine.wish(&wish, now).unwrap_or_default()
         }
+        Event::Drain(server, seconds) => {
+            let drain = Some(Duration::from_secs(seconds));
+            lab.engine.wish(&Wish { drain, ..orders::wish(Some(ServerId(server))) }, now).unwrap_or_default()
+        }
+        Event::EndDrain => lab.engine.end_drain(SERVICE, &Words::default()),
         Event::Hold(held) => lab.engine.hold(SERVICE, held, &Words::default(), now),
         Event::Wait(ms) => {
             lab.run(Duration::from_millis(ms));
@@ -63,7 +72,8 @@ proptest! {
     fn the_word_is_the_engines_and_a_dead_server_is_left_for_one_that_is_known_to_live(
         events in prop::collection::vec(any_event(), 1..60), auto in any::<bool>(),
     ) {
-        let mut lab = lab(if auto { AUTO } else { MANUAL });
+        let failback = if auto { "failback = 'auto', hold_down_s = 2" } else { "failback = 'manual'" };
+        let mut lab = lab(&format!("{failback}, drain_s = 5, give_back_s = 3"));
         for event in events {
             let was_wait = matches!(event, Event::Wait(_));
             lab.forget();
@@ -74,8 +84,12 @@ proptest! {
             }
             prop_assert!(word.draining.is_none_or(|old| Some(old) != word.signalling && Some(old) != word.media));
             let service = &lab.engine.services()[0];
+            prop_assert_eq!(word.affinity && word.draining.is_some(), service.draining().is_some());
+            prop_assert!(service.former().is_none_or(|(_, former)| !was_wait || former.until > lab.now));
             let health = |server: ServerId| lab.engine.servers()[server.0].detector.health();
             let eligible = |server: ServerId| health(server) == Health::Up && lab.engine.servers()[server.0].reachable;
+            let calls = service.draining();
+            prop_assert!(calls.is_none_or(|(server, _)| !was_wait || health(server) != Health::Down));
             let active = service.active();
             let other = ServerId(1 - active.0);
             let is_dead = health(active) == Health::Down;

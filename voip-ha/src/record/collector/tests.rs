@@ -1,3 +1,5 @@
+mod drains;
+
 use std::{cell::RefCell, collections::HashMap};
 
 use anyhow::{Result, bail};
@@ -27,6 +29,9 @@ struct Fake {
     stamps: HashMap<u16, FlipStamps>,
     sent: HashMap<ServerId, SentSinceHeard>,
     flows: u64,
+    /// When those of the draining server were last seen.
+    left: Vec<Duration>,
+    affine: bool,
     bytes: Bytes,
     broken: bool,
     reads: RefCell<u32>,
@@ -46,7 +51,13 @@ impl Ledger for Fake {
 
     fn take_flows(&mut self, _: ServiceId) -> Result<u64> {
         self.check()?;
-        Ok(std::mem::take(&mut self.flows))
+        Ok(if self.affine { self.flows } else { std::mem::take(&mut self.flows) })
+    }
+
+    fn flows_left(&self, service: ServiceId, server: ServerId, since: Duration) -> Result<u64> {
+        self.check()?;
+        assert_eq!((service, server), (PBX, MASTER));
+        Ok(self.left.iter().filter(|seen| **seen >= since).count() as u64)
     }
 
     fn bytes(&self, _: ServiceId) -> Result<Bytes> {
@@ -93,6 +104,8 @@ fn crash(epoch: u16, flipped: f64) -> (Event, FlipRecord) {
         fault: Some(Fault::Crashed),
         reason: None,
         asked_by: None,
+        drain_s: None,
+        remembered: false,
         evidence: Some(Evidence::Refused),
         trail: vec![Witness {
             monotonic_us: us(flipped - 0.25),
