@@ -3,6 +3,7 @@
 //!
 //! [`Datapath`] is the seam: [`KernelDatapath`] writes the maps that the XDP program reads, tests use a fake.
 
+mod endpoints;
 mod kernel;
 mod ledger;
 mod link;
@@ -20,6 +21,7 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use anyhow::Result;
 
 pub use self::{
+    endpoints::Endpoints,
     kernel::KernelDatapath,
     ledger::{FlipStamps, Ledger, SentSinceHeard, Stamps},
     link::{Attachment, XdpMode},
@@ -27,13 +29,13 @@ pub use self::{
     pins::{PinDirectory, Pins, unload},
     rehearsal::{Ran, XdpAction, context, rehearse},
     replica::{Replica, Seen},
-    tables::{MapFacts, Tables, Traffic},
+    tables::{KernelServer, KernelService, Link, MapFacts, Tables, Traffic},
 };
 use crate::{
     decision::Choice,
     ids::{Family, ServerId, ServiceId},
 };
-use voip_ha_ebpf::abi::{Mac, ServerEntry};
+use voip_ha_ebpf::abi::{self, Mac, ServerEntry};
 
 /// Which servers a service uses: what the decision word of the service says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -96,7 +98,7 @@ pub struct NextHop {
 }
 
 /// A VLAN tag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct VlanTag {
     /// EtherType of the tag in host order: 0x8100 (802.1Q) or 0x88a8 (802.1ad); 0: there is no tag.
     pub protocol: u16,
@@ -107,9 +109,21 @@ pub struct VlanTag {
 impl NextHop {
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let ServerEntry { ifindex, mtu, source, next_hop: destination, .. } = *entry;
-        let hop = Self { ifindex, mtu, source, destination, vlans: [VlanTag::default(); 2] };
+        let ServerEntry { ifindex, mtu, source, next_hop: destination, tags, .. } = *entry;
+        let hop = Self { ifindex, mtu, source, destination, vlans: tags.map(VlanTag::from) };
         (hop.ifindex != 0).then_some(hop)
+    }
+}
+
+impl From<abi::VlanTag> for VlanTag {
+    fn from(abi::VlanTag { protocol, id }: abi::VlanTag) -> Self {
+        Self { protocol, id }
+    }
+}
+
+impl From<VlanTag> for abi::VlanTag {
+    fn from(VlanTag { protocol, id }: VlanTag) -> Self {
+        Self { protocol, id }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     config::{Config, Gateway},
     control,
     controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, Ledger, PinDirectory, Tables, XdpMode},
+    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Tables, XdpMode},
     journal, network, nexthop,
     record::{self, Recorder},
     status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
@@ -38,10 +38,11 @@ pub fn run(config: Config, kernel_log: KernelLog) -> Result<()> {
 async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let (connection, handle, _) = rtnetlink::new_connection().context("cannot talk to the kernel by rtnetlink")?;
     tokio::spawn(connection);
-    let mut ifindexes = Vec::new();
+    let mut devices = Vec::new();
     for name in config.gateway.interfaces() {
-        ifindexes.push(network::interface(&handle, name).await?.index);
+        devices.push(network::interface(&handle, name).await?.index);
     }
+    let links = network::links(&handle, &devices).await?;
     for changed in sysctl::prepare(&Needs::of(&config))? {
         tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
     }
@@ -50,7 +51,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let fresh = directory.pins().linked_interfaces()?.is_empty();
     let (orders, mailbox) = Orders::channel().context("cannot make a mailbox for the controller")?;
     let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
-    let mut datapath = attach(&config, directory, &ifindexes, fresh, kernel_log)?;
+    let mut datapath = attach(&config, directory, &links, fresh, kernel_log)?;
     observer.warn_of_generic_mode().await;
     if kernel_log != KernelLog::Off {
         follow_kernel_log(&mut datapath)?;
@@ -82,12 +83,12 @@ async fn watch_network(config: Config, orders: Orders) {
 fn attach(
     config: &Config,
     directory: PinDirectory,
-    ifindexes: &[u32],
+    links: &[Link],
     fresh: bool,
     kernel_log: KernelLog,
 ) -> Result<KernelDatapath> {
     let mut datapath = KernelDatapath::load(config, directory, kernel_log)?;
-    let Err(error) = datapath.attach(config, ifindexes) else { return Ok(datapath) };
+    let Err(error) = datapath.attach(config, links) else { return Ok(datapath) };
     if fresh {
         // Half a gateway is worse than none.
         drop(datapath);
@@ -173,9 +174,9 @@ impl Observer {
         let ControllerStatus { mut services, stalls, lacks } = orders.ask(Order::Status).await?;
         let traffic = Tables::open(&self.pins).and_then(|tables| {
             for server in services.iter_mut().flat_map(|service| &mut service.servers) {
-                let Some(address) = server.addresses.v4 else { continue };
-                let origin = tables.origins.get(&address.octets(), 0)?;
-                server.traffic = tables.traffic(Some(origin.server()))?.into_iter().map(TrafficStatus::from).collect();
+                let endpoint = tables.endpoints.get(server.addresses.first().into());
+                server.traffic =
+                    tables.traffic(Some(endpoint.number()))?.into_iter().map(TrafficStatus::from).collect();
             }
             Ok(())
         });
@@ -210,8 +211,8 @@ impl Observer {
         for service in services {
             let Some(drain) = service.draining.as_mut().filter(|drain| drain.keeps_calls) else { continue };
             let server = service.servers.iter().find(|server| server.name == drain.server);
-            let address = server.context("it is a server of its service")?.address;
-            let (pins, vip) = (self.pins.clone(), service.vip);
+            let address = server.context("it is a server of its service")?.addresses.first();
+            let (pins, vip) = (self.pins.clone(), service.vips.first());
             // On a busy gateway it takes milliseconds, and this thread follows the network.
             let count = move || Ledger::open(&pins)?.flows_left(vip, address, since);
             drain.rtp_flows = Some(tokio::task::spawn_blocking(count).await??);

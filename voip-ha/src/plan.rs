@@ -1,38 +1,42 @@
 //! What the kernel's tables should hold, in words that can be compared with what they do hold.
 
-use std::{fmt, net::Ipv4Addr, ops::RangeInclusive};
+use std::{fmt, ops::RangeInclusive};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use voip_ha_ebpf::abi::{Ports, Slot};
 
 use crate::{
-    datapath::{NextHop, Tables},
+    config::Addresses,
+    datapath::{KernelServer, NextHop, Tables},
+    ids::Family,
     status::mac_text,
 };
 
 /// All services.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// One for each VIP.
+    /// In the order of the kernel's indexes.
     pub services: Vec<ServicePlan>,
 }
 
 /// One service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePlan {
-    /// The address that clients know.
-    pub vip: Ipv4Addr,
+    /// The addresses that clients know.
+    pub vips: Addresses,
     /// SIP ports.
     pub sip_ports: Vec<u16>,
     /// RTP ports.
     pub rtp_ports: RangeInclusive<u16>,
-    /// Address of the server that SIP goes to.
-    pub signalling: Option<Ipv4Addr>,
-    /// Address of the server that RTP goes to.
-    pub media: Option<Ipv4Addr>,
-    /// Address of a server that may still send to clients.
-    pub draining: Option<Ipv4Addr>,
+    /// Addresses of the server that SIP goes to.
+    pub signalling: Option<Addresses>,
+    /// Addresses of the server that RTP goes to.
+    pub media: Option<Addresses>,
+    /// Addresses of a server that may still send to clients.
+    pub draining: Option<Addresses>,
+    /// Whether calls are remembered, so that those of the draining server stay with it.
+    pub affinity: bool,
     /// The servers.
     pub servers: Vec<ServerPlan>,
 }
@@ -40,10 +44,45 @@ pub struct ServicePlan {
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerPlan {
-    /// Its own address.
-    pub address: Ipv4Addr,
-    /// The way to it, if one is known.
-    pub next_hop: Option<NextHop>,
+    /// Its own addresses.
+    pub addresses: Addresses,
+    /// The ways to it, as far as they are known.
+    pub next_hops: NextHops,
+}
+
+/// The ways to a server, one for each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHops {
+    /// To its IPv4 address.
+    pub v4: Option<NextHop>,
+    /// To its IPv6 address.
+    pub v6: Option<NextHop>,
+}
+
+impl NextHops {
+    /// What `find` finds for each family.
+    pub fn by(mut find: impl FnMut(Family) -> Option<NextHop>) -> Self {
+        Self { v4: find(Family::V4), v6: find(Family::V6) }
+    }
+
+    /// That of one family.
+    pub fn of(&self, family: Family) -> Option<NextHop> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// All of them as people read them.
+    pub fn text(&self) -> String {
+        let hops: Vec<_> = self.v4.iter().chain(&self.v6).map(hop_text).collect();
+        if hops.is_empty() { "no next hop".to_owned() } else { hops.join("; ") }
+    }
+
+    /// The smallest MTU.
+    pub fn mtu(&self) -> Option<u32> {
+        self.v4.iter().chain(&self.v6).map(|hop| hop.mtu).min()
+    }
 }
 
 /// A difference between the plan and the kernel.
@@ -71,27 +110,30 @@ impl Plan {
     ///
     /// A map cannot be read.
     pub fn from_kernel(tables: &Tables) -> Result<Self> {
-        let origins = tables.origins()?;
+        let known = tables.servers();
         let mut services = Vec::new();
-        for (vip, entry) in tables.services()? {
-            let word = tables.word(entry.service)?;
+        for service in tables.services()? {
+            let word = tables.word(service.place.service())?;
             let named = word.named();
-            let address = |slot: Option<Slot>| -> Result<Option<Ipv4Addr>> {
-                slot.map(|slot| Ok(tables.slot(slot)?.address.into())).transpose()
+            let of = |slot: Option<Slot>| {
+                let number = slot?.server();
+                known.iter().find(|server| server.slot.server() == number).map(|server| server.addresses)
             };
             let mut servers = Vec::new();
-            for (address, origin) in origins.iter().filter(|(_, origin)| origin.service == entry.service) {
+            for server in known.iter().filter(|server| server.service == service.place.service()) {
                 // Packets follow the word; where it names the server's other slot, that is what counts.
-                let slot = named.slots().find(|slot| slot.server() == origin.server()).unwrap_or(Slot(origin.slot));
-                servers.push(ServerPlan { address: *address, next_hop: NextHop::of(&tables.slot(slot)?) });
+                let is_it = |slot: &Slot| slot.server() == server.slot.server();
+                let slot = named.slots().find(is_it).unwrap_or(server.slot);
+                servers.push(ServerPlan::in_slot(tables, server, slot)?);
             }
             services.push(ServicePlan {
-                vip,
-                sip_ports: entry.ports.sip.into_iter().filter(|port| *port != 0).collect(),
-                rtp_ports: rtp(&entry.ports),
-                signalling: address(named.signalling)?,
-                media: address(named.media)?,
-                draining: address(named.draining)?,
+                vips: service.vips,
+                sip_ports: service.ports.sip.into_iter().filter(|port| *port != 0).collect(),
+                rtp_ports: rtp(&service.ports),
+                signalling: of(named.signalling),
+                media: of(named.media),
+                draining: of(named.draining),
+                affinity: word.is_affine(),
                 servers,
             });
         }
@@ -102,24 +144,32 @@ impl Plan {
     pub fn differences(&self, found: &Self) -> Vec<Difference> {
         let mut differences = Vec::new();
         for wanted in &self.services {
-            let subject = format!("service {}", wanted.vip);
-            match found.services.iter().find(|service| service.vip == wanted.vip) {
+            let subject = format!("service {}", wanted.vips);
+            match found.services.iter().find(|service| service.vips == wanted.vips) {
                 Some(service) => wanted.compare(service, &subject, &mut differences),
                 None => differences.push(difference(&subject, "it", "nothing")),
             }
         }
         for extra in &found.services {
-            if !self.services.iter().any(|service| service.vip == extra.vip) {
-                differences.push(difference(&format!("service {}", extra.vip), "nothing", "it"));
+            if !self.services.iter().any(|service| service.vips == extra.vips) {
+                differences.push(difference(&format!("service {}", extra.vips), "nothing", "it"));
             }
         }
         differences
     }
 }
 
+impl ServerPlan {
+    fn in_slot(tables: &Tables, server: &KernelServer, slot: Slot) -> Result<Self> {
+        let [v4, v6] = Family::ALL.map(|family| tables.slot(slot, family));
+        let next_hops = NextHops { v4: NextHop::of(&v4?), v6: NextHop::of(&v6?) };
+        Ok(Self { addresses: server.addresses, next_hops })
+    }
+}
+
 impl ServicePlan {
     fn compare(&self, found: &Self, subject: &str, differences: &mut Vec<Difference>) {
-        let address = |address: Option<Ipv4Addr>| address.map_or("none".to_owned(), |address| address.to_string());
+        let address = |of: Option<Addresses>| of.map_or("none".to_owned(), |addresses| addresses.to_string());
         let mut check = |what: &str, wanted: String, found: String| {
             if wanted != found {
                 differences.push(difference(&format!("{subject} {what}"), &wanted, &found));
@@ -135,21 +185,22 @@ impl ServicePlan {
         check("server of signalling", address(self.signalling), address(found.signalling));
         check("server of media", address(self.media), address(found.media));
         check("draining server", address(self.draining), address(found.draining));
-        let hop = |servers: &[ServerPlan], address| {
-            servers.iter().find(|server| server.address == address).map_or("no server".to_owned(), |server| {
-                server.next_hop.as_ref().map_or("no next hop".to_owned(), hop_text)
-            })
+        check("affinity", self.affinity.to_string(), found.affinity.to_string());
+        let hops = |servers: &[ServerPlan], addresses| {
+            let server = servers.iter().find(|server| server.addresses == addresses);
+            server.map_or("no server".to_owned(), |server| server.next_hops.text())
         };
-        let addresses = self.servers.iter().chain(&found.servers).map(|server| server.address);
-        for address in std::collections::BTreeSet::from_iter(addresses) {
-            check(&format!("server {address}"), hop(&self.servers, address), hop(&found.servers, address));
+        let addresses = self.servers.iter().chain(&found.servers).map(|server| server.addresses);
+        for addresses in std::collections::BTreeSet::from_iter(addresses) {
+            check(&format!("server {addresses}"), hops(&self.servers, addresses), hops(&found.servers, addresses));
         }
     }
 }
 
 /// A next hop as people read it.
 pub fn hop_text(hop: &NextHop) -> String {
-    format!("{} by interface {}, MTU {}", mac_text(hop.destination), hop.ifindex, hop.mtu)
+    let tags: String = hop.vlans.iter().filter(|tag| tag.id != 0).map(|tag| format!(", VLAN {}", tag.id)).collect();
+    format!("{} by interface {}{tags}, MTU {}", mac_text(hop.destination), hop.ifindex, hop.mtu)
 }
 
 fn difference(subject: &str, wanted: &str, found: &str) -> Difference {

@@ -84,7 +84,7 @@ impl Scene {
     ///
     /// A map cannot be read.
     pub fn read(tables: &Tables, names: Names) -> Result<Self> {
-        let servers = tables.origins()?.into_iter().map(|(address, origin)| (origin.server(), address.into()));
+        let servers = tables.servers().into_iter().map(|server| (server.slot.server(), server.addresses.first()));
         Ok(Self { plan: Plan::from_kernel(tables)?, servers: servers.collect(), names })
     }
 
@@ -95,8 +95,10 @@ impl Scene {
 
     /// That of the VIP the frame is for, or that of the server concerned.
     fn service(&self, ends: Option<&Ends>, server: Option<IpAddr>) -> Option<&ServicePlan> {
-        let of_vip = |vip| self.plan.services.iter().find(|service| IpAddr::from(service.vip) == vip);
-        let has = |service: &&ServicePlan| service.servers.iter().any(|one| Some(IpAddr::from(one.address)) == server);
+        let of_vip = |vip| self.plan.services.iter().find(|service| service.vips.contains(vip));
+        let has = |service: &&ServicePlan| {
+            server.is_some_and(|server| service.servers.iter().any(|one| one.addresses.contains(server)))
+        };
         ends.and_then(|ends| of_vip(ends.destination)).or_else(|| self.plan.services.iter().find(has))
     }
 }
@@ -124,7 +126,7 @@ impl Trace {
             action: seen.ran.act.name(),
             outcome: seen.outcome.name(),
             class: seen.class.name(),
-            service: service.map(|service| scene.names.party(service.vip.into())),
+            service: service.map(|service| scene.names.party(service.vips.first())),
             server: server.map(|server| scene.names.party(server)),
             leaves_by,
             reason: reason::sentence(seen.outcome, &facts),

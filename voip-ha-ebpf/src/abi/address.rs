@@ -16,6 +16,7 @@ pub struct Address {
 /// A family of addresses.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Family {
     /// IPv4.
     V4 = 0,
@@ -44,6 +45,15 @@ impl Family {
     }
 }
 
+impl core::fmt::Display for Family {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
 impl Address {
     /// All zeros: no address.
     pub const NONE: Self = Self { high: 0, low: 0 };
@@ -64,6 +74,16 @@ impl Address {
     pub const fn v6(octets: [u8; 16]) -> Self {
         let [high, low] = halves(octets);
         Self { high: u64::from_ne_bytes(high), low: u64::from_ne_bytes(low) }
+    }
+
+    /// The 16 bytes as two words, as they lie in memory.
+    pub const fn halves(self) -> [u64; 2] {
+        [self.high, self.low]
+    }
+
+    /// The address that [`Address::halves`] are of.
+    pub const fn of_halves([high, low]: [u64; 2]) -> Self {
+        Self { high, low }
     }
 
     /// The last four bytes as they lie in memory: all there is to know of an IPv4 address.

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, UdpSocket},
     path::PathBuf,
     time::Duration,
 };
@@ -16,10 +16,11 @@ use super::{
     output::{self, GOOD, HEADING, styled},
 };
 use crate::{
+    config::Addresses,
     control::{Answer, Client, Command},
-    datapath::{Ledger, Pins, Stamps, Tables, Traffic},
+    datapath::{Ledger, Link, Pins, Stamps, Tables, Traffic},
     journal::monotonic,
-    plan::{Plan, ServicePlan, hop_text},
+    plan::{Plan, ServicePlan},
 };
 
 /// Show what the kernel holds, read from the pinned maps: without the daemon, and as root.
@@ -87,7 +88,7 @@ impl Maps {
 
 fn services(tables: &Tables) -> Result<Part> {
     let plan = Plan::from_kernel(tables)?;
-    let address = |address: Option<Ipv4Addr>| address.map_or("none".to_owned(), |address| address.to_string());
+    let address = |of: Option<Addresses>| of.map_or("none".to_owned(), |addresses| addresses.to_string());
     let rows = plan.services.iter().map(|service| {
         let ports: Vec<_> = service.sip_ports.iter().map(u16::to_string).collect();
         let rtp = format!("{}-{}", service.rtp_ports.start(), service.rtp_ports.end());
@@ -96,7 +97,7 @@ fn services(tables: &Tables) -> Result<Part> {
         } else {
             format!("{} (signalling), {} (media)", address(service.signalling), address(service.media))
         };
-        [service.vip.to_string(), ports.join(","), rtp, active, address(service.draining)]
+        [service.vips.to_string(), ports.join(","), rtp, active, address(service.draining)]
     });
     let text = output::table(["VIP", "SIP PORTS", "RTP PORTS", "ACTIVE", "DRAINING"], rows);
     part("services", &plan.services, text)
@@ -109,13 +110,13 @@ fn servers(ledger: &Ledger) -> Result<Part> {
     let mut values = Vec::new();
     for service in &plan.services {
         for server in &service.servers {
-            let role = role(service, server.address);
-            let hop = server.next_hop.as_ref().map_or("unknown".to_owned(), hop_text);
-            let seen = ledger.seen(server.address)?;
-            let sent = ledger.sent_since_heard(server.address)?;
+            let role = role(service, server.addresses);
+            let hop = server.next_hops.text();
+            let seen = ledger.seen(server.addresses.first())?;
+            let sent = ledger.sent_since_heard(server.addresses.first())?;
             rows.push([
-                server.address.to_string(),
-                service.vip.to_string(),
+                server.addresses.to_string(),
+                service.vips.to_string(),
                 role.to_owned(),
                 hop,
                 age(seen.heard, now),
@@ -123,7 +124,7 @@ fn servers(ledger: &Ledger) -> Result<Part> {
                 age(seen.refused, now),
             ]);
             values.push(json!({
-                "address": server.address, "vip": service.vip, "role": role, "next_hop": server.next_hop,
+                "addresses": server.addresses, "vips": service.vips, "role": role, "next_hops": server.next_hops,
                 "heard_ms_ago": milliseconds(seen.heard, now), "refused_ms_ago": milliseconds(seen.refused, now),
                 "sent_since_heard": { "sip": sent.sip, "rtp": sent.rtp },
             }));
@@ -133,8 +134,8 @@ fn servers(ledger: &Ledger) -> Result<Part> {
     part("servers", &values, output::table(columns, rows))
 }
 
-fn role(service: &ServicePlan, address: Ipv4Addr) -> &'static str {
-    let is = |named: Option<Ipv4Addr>| named == Some(address);
+fn role(service: &ServicePlan, server: Addresses) -> &'static str {
+    let is = |named: Option<Addresses>| named == Some(server);
     output::role(is(service.signalling), is(service.media), is(service.draining))
 }
 
@@ -142,8 +143,9 @@ fn flips(ledger: &Ledger) -> Result<Part> {
     let now = monotonic();
     let mut rows = Vec::new();
     let mut values = Vec::new();
-    for (vip, entry) in ledger.tables().services()? {
-        let latest = ledger.tables().word(entry.service)?.epoch();
+    for service in ledger.tables().services()? {
+        let vip = service.vips.first();
+        let latest = ledger.tables().word(service.place.service())?.epoch();
         for epoch in (1..=latest).rev().take(EPOCHS_KEPT as usize) {
             let stamps = ledger.flip_stamps(vip, epoch)?;
             for (class, Stamps { first_to, first_back }) in [("sip", stamps.signalling), ("rtp", stamps.media)] {
@@ -176,12 +178,12 @@ fn counters(tables: &Tables) -> Result<Part> {
     /// One counter with its server.
     #[derive(Serialize)]
     struct Row {
-        server: Option<Ipv4Addr>,
+        server: Option<IpAddr>,
         #[serde(flatten)]
         traffic: Traffic,
     }
-    let origins = tables.origins()?;
-    let owners = origins.iter().map(|(address, origin)| (Some(*address), Some(origin.server())));
+    let servers = tables.servers();
+    let owners = servers.iter().map(|server| (Some(server.addresses.first()), Some(server.slot.server())));
     let mut rows = Vec::new();
     for (server, number) in owners.chain([(None, None)]) {
         rows.extend(tables.traffic(number)?.into_iter().map(|traffic| Row { server, traffic }));
@@ -200,16 +202,22 @@ fn counters(tables: &Tables) -> Result<Part> {
 }
 
 fn devices(tables: &Tables) -> Result<Part> {
-    let mut indexes = tables.devices.keys().collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::from)?;
-    indexes.sort_unstable();
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
         .context("cannot open a socket to ask for the names of interfaces")?;
-    let name = |index: u32| rustix::net::netdevice::index_to_name(&socket, index);
-    let rows: Vec<_> =
-        indexes.iter().map(|&index| (index, name(index).unwrap_or_else(|_| "gone".to_owned()))).collect();
-    let values: Vec<_> = rows.iter().map(|(index, name)| json!({ "ifindex": index, "interface": name })).collect();
-    let rows = rows.into_iter().map(|(index, name)| [index.to_string(), name]);
-    part("devices", &values, output::table(["INDEX>", "INTERFACE"], rows))
+    let name = |index: u32| rustix::net::netdevice::index_to_name(&socket, index).unwrap_or_else(|_| "gone".to_owned());
+    let mut links = tables.links()?;
+    links.sort_unstable();
+    let ids = |link: &Link| link.tags.iter().map(|tag| tag.id).filter(|id| *id != 0).collect::<Vec<_>>();
+    let value = |link: &Link| {
+        let Link { ifindex, device, .. } = *link;
+        json!({ "ifindex": ifindex, "interface": name(ifindex), "sends_by": name(device), "vlans": ids(link) })
+    };
+    let values: Vec<_> = links.iter().map(value).collect();
+    let rows = links.iter().map(|link| {
+        let ids: Vec<_> = ids(link).iter().map(u16::to_string).collect();
+        [link.ifindex.to_string(), name(link.ifindex), name(link.device), ids.join(",")]
+    });
+    part("devices", &values, output::table(["INDEX>", "INTERFACE", "SENDS BY", "VLANS"], rows))
 }
 
 fn layout(pins: &Pins) -> Result<Part> {

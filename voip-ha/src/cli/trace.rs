@@ -18,6 +18,7 @@ use super::{
 use crate::{
     control::{Answer, Client, Command},
     datapath::{Pins, Replica},
+    ids::Family,
     network,
     plan::Plan,
     trace::{
@@ -188,13 +189,14 @@ fn ways(plan: &Plan) -> Result<Vec<(IpAddr, Option<u32>)>> {
         tokio::spawn(connection);
         let mut ways = Vec::new();
         for server in servers {
-            let address = IpAddr::from(server.address);
-            let way = match server.next_hop {
-                Some(hop) => Some(hop.ifindex),
-                // No route is no way.
-                None => network::way_to(&handle, address).await.ok().map(|way| way.ifindex),
-            };
-            ways.push((address, way));
+            for address in server.addresses.iter() {
+                let way = match server.next_hops.of(Family::of(address)) {
+                    Some(hop) => Some(hop.ifindex),
+                    // No route is no way.
+                    None => network::way_to(&handle, address).await.ok().map(|way| way.ifindex),
+                };
+                ways.push((address, way));
+            }
         }
         Ok(ways)
     })

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Family;
 
 /// One address of each family; at least one of the two is there. As JSON, it is the list of those that are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<IpAddr>", into = "Vec<IpAddr>")]
 pub struct Addresses {
     /// The IPv4 address.
@@ -42,6 +42,14 @@ impl Addresses {
     /// The families that there is an address of.
     pub fn families(&self) -> impl Iterator<Item = Family> + use<> {
         self.iter().map(Family::of)
+    }
+
+    /// The same with this one in the place of its family.
+    pub fn with(self, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self { v4: Some(v4), ..self },
+            IpAddr::V6(v6) => Self { v6: Some(v6), ..self },
+        }
     }
 
     /// Whether this is one of them.

@@ -8,7 +8,7 @@ use crate::{
     datapath::Datapath,
     decision::Stay,
     ids::{Family, ServerId, ServiceId},
-    plan::{Plan, ServerPlan, ServicePlan},
+    plan::{NextHops, Plan, ServerPlan, ServicePlan},
     status::{DrainStatus, HopStatus, ServerStatus, ServiceStatus, wall_clock, wall_clock_ahead},
 };
 
@@ -46,28 +46,28 @@ impl<D: Datapath> Controller<D> {
 
     /// What the kernel's tables should hold.
     pub(super) fn plan(&self) -> Plan {
-        let services = self.config.services.iter().enumerate().filter_map(|(index, config)| {
+        let services = self.config.services.iter().enumerate().map(|(index, config)| {
             let service = ServiceId(index);
             let steering = self.engine.steering(service);
             let servers: Vec<_> = self.of_service(service).collect();
-            let address = |id: ServerId| {
-                servers.iter().find(|(other, _)| *other == id).and_then(|(_, server)| server.addresses.v4)
-            };
-            Some(ServicePlan {
-                vip: config.vips.v4?,
+            let address =
+                |id: ServerId| servers.iter().find(|(other, _)| *other == id).map(|(_, server)| server.addresses);
+            ServicePlan {
+                vips: config.vips,
                 sip_ports: config.sip_ports.clone(),
                 rtp_ports: config.rtp_ports.clone(),
                 signalling: steering.signalling.and_then(address),
                 media: steering.media.and_then(address),
                 draining: steering.draining.and_then(address),
+                affinity: steering.affinity,
                 servers: servers
                     .iter()
-                    .filter_map(|(id, server)| {
-                        let next_hop = self.ways[id.0].of(Family::V4).known.as_ref().map(|(hop, _)| *hop);
-                        Some(ServerPlan { address: server.addresses.v4?, next_hop })
+                    .map(|(id, server)| {
+                        let known = |family| self.ways[id.0].of(family).known.as_ref().map(|(hop, _)| *hop);
+                        ServerPlan { addresses: server.addresses, next_hops: NextHops::by(known) }
                     })
                     .collect(),
-            })
+            }
         });
         Plan { services: services.collect() }
     }

@@ -4,22 +4,22 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use aya::{Ebpf, maps::MapError};
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
 use voip_ha_ebpf::abi::{
-    self, Address, MAX_SIP_PORTS, Named, OriginEntry, Ports, ServerEntry, ServerNumber, ServiceEntry, SignalRecord,
-    Slot,
+    self, Address, Endpoint, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Ports, ServerEntry, ServerNumber, ServiceEntry,
+    SignalRecord, Slot, server_index,
 };
 
 use super::{
-    Attachment, Datapath, Heard, KernelLog, NextHop, PinDirectory, Signal, Steering, Tables, VlanTag, link,
+    Attachment, Datapath, Heard, KernelLog, Link, NextHop, PinDirectory, Signal, Steering, Tables, link,
     mapped::{Signs, Words},
     object,
     places::{self, Place, Places},
     signals::Signals,
 };
 use crate::{
-    config::{Config, Service},
+    config::{Addresses, Config, Service},
     decision::Choice,
     ids::{Family, ServerId, ServiceId},
 };
@@ -45,8 +45,6 @@ impl KernelDatapath {
     ///
     /// The pinned maps have another layout, or the kernel refuses something.
     pub fn load(config: &Config, directory: PinDirectory, kernel_log: KernelLog) -> Result<Self> {
-        let has_v4 = config.services.iter().all(|service| service.vips.v4.is_some());
-        ensure!(has_v4, "the kernel side knows no service without an IPv4 address yet");
         let object = object::load(directory.pins(), kernel_log)?;
         let tables = Tables::open(directory.pins())?;
         let words = Words::open(directory.pins())?;
@@ -59,26 +57,27 @@ impl KernelDatapath {
     /// Puts the program on the interfaces of the configuration, then makes the tables those of the configuration, taking
     /// over what an earlier controller left there: a service that stays keeps its active server, a server that stays
     /// keeps its counters. In this order, because an interface may refuse and the new program is right with the old
-    /// tables too.
+    /// tables too. Packets leave by none but these `links`.
     ///
     /// # Errors
     ///
     /// An interface refuses: the tables are then as they were, and no interface has a program that had none before. Or
     /// the kernel does not take an entry of the tables.
-    pub fn attach(&mut self, config: &Config, ifindexes: &[u32]) -> Result<Vec<Attachment>> {
+    pub fn attach(&mut self, config: &Config, links: &[Link]) -> Result<Vec<Attachment>> {
         let interfaces = config.gateway.interfaces();
         let pins = self.directory.pins();
+        object::link_programs(&self.object, pins)?;
         let program = object::program(&mut self.object)?;
         let attachments = link::attach_all(program, pins, &config.gateway)?;
-        for &ifindex in ifindexes {
-            self.tables.devices.insert(ifindex, ifindex, None, 0).context("cannot write DEVICES")?;
+        for link in links {
+            self.tables.put_link(link)?;
         }
         // A controller that died in the middle of a count.
         self.tables.clear_flows()?;
-        Places::remove_others(config, &mut self.tables, &self.words)?;
+        self.places.remove_others(config, &mut self.tables, &self.words)?;
         self.fill(config)?;
         link::detach_others(self.directory.pins(), &interfaces)?;
-        self.tables.remove_other_devices(ifindexes)?;
+        self.tables.remove_other_links(links)?;
         Ok(attachments)
     }
 
@@ -100,43 +99,84 @@ impl KernelDatapath {
     fn fill(&mut self, config: &Config) -> Result<()> {
         let mut newcomers = Vec::new();
         for (id, _, server) in config.servers() {
-            let Place { service, slot } = self.places.servers[id.0];
-            let address = places::key(&server.addresses);
-            if let Err(MapError::KeyNotFound) = self.tables.origins.get(&address, 0) {
+            if self.endpoints_of(&server.addresses).is_empty() {
                 // It may have been here before: what its number counted and where it was is history.
                 newcomers.push(id);
+                let slot = self.places.servers[id.0].slot;
                 self.tables.forget(slot.server())?;
-                self.write_slot(slot, ServerEntry { address, ..ServerEntry::default() })?;
+                self.write_slot(slot, own_entries(&server.addresses))?;
+            } else {
+                self.readdress(id, &server.addresses)?;
             }
-            let of = &config.services[service.0];
-            self.write_origin(
-                address,
-                OriginEntry {
-                    slot: slot.0,
-                    service: self.places.services[service.0],
-                    vip: places::key(&of.vips),
-                    ports: ports(of),
-                },
-            )?;
         }
         self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
         for (index, service) in config.services.iter().enumerate() {
-            let entry = ServiceEntry { service: self.places.services[index], ports: ports(service) };
-            self.tables.services.insert(places::key(&service.vips), entry, 0).context("cannot write SERVICES")?;
+            self.write_service(ServiceId(index), service)?;
+        }
+        for (id, service, server) in config.servers() {
+            self.name_server(id, service, &server.addresses)?;
+        }
+        for (index, service) in config.services.iter().enumerate() {
+            let vip = Endpoint::vip(self.places.services[index]);
+            places::keys(&service.vips).into_iter().try_for_each(|address| self.tables.endpoints.put(address, vip))?;
         }
         Ok(())
     }
 
-    fn write_slot(&mut self, slot: Slot, entry: ServerEntry) -> Result<()> {
-        self.tables.servers.set(slot.0, entry, 0).with_context(|| format!("cannot write SERVERS[{}]", slot.0))
+    /// What the addresses are of which the tables know that they are a server's.
+    fn endpoints_of(&self, addresses: &Addresses) -> Vec<Endpoint> {
+        let known = places::keys(addresses).into_iter().map(|address| self.tables.endpoints.get(address));
+        known.filter(|endpoint| endpoint.is_server()).collect()
     }
 
-    fn write_origin(&mut self, address: Address, entry: OriginEntry) -> Result<()> {
-        self.tables.origins.insert(address, entry, 0).context("cannot write ORIGINS")
+    /// A server that stays may have got another address beside the one that it is known by, or lost one.
+    fn readdress(&mut self, server: ServerId, addresses: &Addresses) -> Result<()> {
+        let slot = self.places.servers[server.0].slot;
+        let (old, mut new) = (self.entries(slot)?, own_entries(addresses));
+        for (old, new) in old.iter().zip(&mut new).filter(|(old, new)| old.address == new.address) {
+            *new = *old;
+        }
+        if new != old {
+            self.write_slot(slot.other_bank(), new)?;
+            self.places.servers[server.0].slot = slot.other_bank();
+        }
+        Ok(())
+    }
+
+    fn write_service(&mut self, id: ServiceId, service: &Service) -> Result<()> {
+        let place = self.places.services[id.0];
+        let vips = Family::ALL.map(|family| service.vips.of(family).map_or(Address::NONE, Address::from));
+        let entry = ServiceEntry { vips, ports: ports(service), reserved: 0 };
+        if self.tables.service(place)? == entry {
+            return Ok(());
+        }
+        let fresh = place.other_bank();
+        self.tables.services.set(fresh.0, entry, 0).with_context(|| format!("cannot write SERVICES[{}]", fresh.0))?;
+        self.places.services[id.0] = fresh;
+        Ok(())
+    }
+
+    /// Makes packets find the present slot of a server by its addresses.
+    fn name_server(&self, id: ServerId, service: ServiceId, addresses: &Addresses) -> Result<()> {
+        let endpoint = Endpoint::server(self.places.services[service.0], self.places.servers[id.0].slot);
+        places::keys(addresses).into_iter().try_for_each(|address| self.tables.endpoints.put(address, endpoint))
+    }
+
+    fn entries(&self, slot: Slot) -> Result<Entries> {
+        let [four, six] = Family::ALL.map(|family| self.tables.slot(slot, family));
+        Ok([four?, six?])
+    }
+
+    fn write_slot(&mut self, slot: Slot, entries: Entries) -> Result<()> {
+        for (family, entry) in Family::ALL.into_iter().zip(entries) {
+            let index = server_index(slot, family);
+            self.tables.servers.set(index, entry, 0).with_context(|| format!("cannot write SERVERS[{index}]"))?;
+        }
+        Ok(())
     }
 
     fn word_index(&self, service: ServiceId) -> u32 {
-        self.places.services[service.0]
+        self.places.services[service.0].service()
     }
 
     /// Nothing about a server that has left the configuration.
@@ -176,22 +216,23 @@ impl Datapath for KernelDatapath {
     }
 
     fn set_next_hop(&mut self, server: ServerId, family: Family, hop: NextHop) -> Result<()> {
-        ensure!(
-            family == Family::V4 && hop.vlans == [VlanTag::default(); 2],
-            "the kernel side knows no {family} or VLAN yet"
-        );
         let Place { service, slot } = self.places.servers[server.0];
-        let old = self.tables.slot(slot)?;
-        let NextHop { ifindex, mtu, source, destination, .. } = hop;
-        let new = ServerEntry { address: old.address, ifindex, mtu, next_hop: destination, source };
+        let old = self.entries(slot)?;
+        let exit = self.tables.exit(hop.ifindex)?;
+        let mut new = old;
+        let entry = &mut new[family as usize];
+        let NextHop { ifindex, mtu, source, destination: next_hop, vlans } = hop;
+        *entry = ServerEntry { ifindex, mtu, next_hop, source, tags: vlans.map(Into::into), exit, ..*entry };
         if new == old {
             return Ok(());
         }
         let fresh = slot.other_bank();
-        let origin = self.tables.origins.get(&old.address, 0).context("cannot read ORIGINS")?;
         self.write_slot(fresh, new)?;
-        self.write_origin(old.address, OriginEntry { slot: fresh.0, ..origin })?;
         self.places.servers[server.0].slot = fresh;
+        for address in new.map(|entry| entry.address).into_iter().filter(|address| !address.is_none()) {
+            let endpoint = Endpoint::server(self.places.services[service.0], fresh);
+            self.tables.endpoints.put(address, endpoint)?;
+        }
         let index = self.word_index(service);
         let word = self.words.load(index);
         // The same servers, so the same epoch.
@@ -201,10 +242,7 @@ impl Datapath for KernelDatapath {
     }
 
     fn next_hop(&self, server: ServerId, family: Family) -> Option<NextHop> {
-        if family != Family::V4 {
-            return None;
-        }
-        let entry = self.tables.slot(self.places.servers[server.0].slot).ok()?;
+        let entry = self.tables.slot(self.places.servers[server.0].slot, family).ok()?;
         NextHop::of(&entry)
     }
 
@@ -220,6 +258,17 @@ impl Datapath for KernelDatapath {
     fn signal_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.signals.fd())
     }
+}
+
+/// The entries of one slot, by family.
+type Entries = [ServerEntry; FAMILIES as usize];
+
+/// The entries of a server that nothing is known of but its addresses.
+fn own_entries(addresses: &Addresses) -> Entries {
+    Family::ALL.map(|family| {
+        let address = addresses.of(family).map_or(Address::NONE, Address::from);
+        ServerEntry { address, exit: NO_EXIT, ..ServerEntry::default() }
+    })
 }
 
 fn ports(service: &Service) -> Ports {

@@ -1,8 +1,8 @@
 //! What the kernel noted about a flip, read from the pins for receipts: by the controller or by any other process.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use voip_ha_ebpf::abi::{Class, ServerNumber, Stamp, flip_index, pending_index};
 
 use super::{Heard, pins::Pins, tables::Tables};
@@ -72,7 +72,7 @@ impl Ledger {
     /// # Errors
     ///
     /// There is no such server, or a map cannot be read.
-    pub fn seen(&self, server: Ipv4Addr) -> Result<Heard> {
+    pub fn seen(&self, server: IpAddr) -> Result<Heard> {
         let signs = self.tables.signs(self.number(server)?)?;
         Ok(Heard { heard: time(signs.heard_at), refused: time(signs.refused_at) })
     }
@@ -83,7 +83,7 @@ impl Ledger {
     /// # Errors
     ///
     /// There is no such service, or the map cannot be read.
-    pub fn flip_stamps(&self, vip: Ipv4Addr, epoch: u16) -> Result<FlipStamps> {
+    pub fn flip_stamps(&self, vip: IpAddr, epoch: u16) -> Result<FlipStamps> {
         let service = self.service(vip)?;
         let stamps = |class| -> Result<Stamps> {
             let index = flip_index(service, epoch, class);
@@ -99,7 +99,7 @@ impl Ledger {
     /// # Errors
     ///
     /// There is no such server, or a map cannot be read.
-    pub fn sent_since_heard(&self, server: Ipv4Addr) -> Result<SentSinceHeard> {
+    pub fn sent_since_heard(&self, server: IpAddr) -> Result<SentSinceHeard> {
         let number = self.number(server)?;
         let heard_at = self.tables.signs(number)?.heard_at;
         let sent = |class| -> Result<u64> {
@@ -117,7 +117,7 @@ impl Ledger {
     /// # Errors
     ///
     /// There is no such service, or a map cannot be read.
-    pub fn take_flows(&mut self, vip: Ipv4Addr) -> Result<u64> {
+    pub fn take_flows(&mut self, vip: IpAddr) -> Result<u64> {
         let service = self.service(vip)?;
         let flows = self.tables.count_flows(|flow, _| flow.service == service)?;
         if !self.tables.word(service)?.is_affine() {
@@ -132,7 +132,7 @@ impl Ledger {
     /// # Errors
     ///
     /// There is no such service or server, or the map cannot be read.
-    pub fn flows_left(&self, vip: Ipv4Addr, server: Ipv4Addr, since: Duration) -> Result<u64> {
+    pub fn flows_left(&self, vip: IpAddr, server: IpAddr, since: Duration) -> Result<u64> {
         let (service, number) = (self.service(vip)?, self.number(server)?);
         self.tables.count_flows(|flow, entry| {
             let is_its_own = entry.server == 0 || entry.server == number.0 + 1;
@@ -140,14 +140,21 @@ impl Ledger {
         })
     }
 
-    fn number(&self, server: Ipv4Addr) -> Result<ServerNumber> {
-        let origin = self.tables.origins.get(&server.octets(), 0);
-        Ok(origin.with_context(|| format!("{server} is no server in the kernel's tables"))?.server())
+    /// The number of the server with this address.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server.
+    pub fn number(&self, server: IpAddr) -> Result<ServerNumber> {
+        let endpoint = self.tables.endpoints.get(server.into());
+        ensure!(endpoint.is_server(), "{server} is no server in the kernel's tables");
+        Ok(endpoint.number())
     }
 
-    fn service(&self, vip: Ipv4Addr) -> Result<u32> {
-        let entry = self.tables.services.get(&vip.octets(), 0);
-        Ok(entry.with_context(|| format!("{vip} is no VIP in the kernel's tables"))?.service)
+    fn service(&self, vip: IpAddr) -> Result<u32> {
+        let endpoint = self.tables.endpoints.get(vip.into());
+        ensure!(endpoint.is_vip(), "{vip} is no VIP in the kernel's tables");
+        Ok(endpoint.place().service())
     }
 }
 

@@ -67,7 +67,7 @@ impl Signs {
 const WORDS_OF_TRAFFIC: u32 = (size_of::<TrafficEntry>() / size_of::<u64>()) as u32;
 
 /// An array map of words with `BPF_F_MMAPABLE` (kernel 5.5).
-struct Mapped {
+pub(super) struct Mapped {
     words: NonNull<AtomicU64>,
     count: u32,
 }
@@ -76,7 +76,7 @@ struct Mapped {
 unsafe impl Send for Mapped {}
 
 impl Mapped {
-    fn open(pins: &Pins, name: &str, count: u32) -> Result<Self> {
+    pub(super) fn open(pins: &Pins, name: &str, count: u32) -> Result<Self> {
         let path = pins.map(name);
         let map = MapData::from_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let (length, access) = (Self::length(count), ProtFlags::READ | ProtFlags::WRITE);
@@ -91,7 +91,7 @@ impl Mapped {
         count as usize * size_of::<u64>()
     }
 
-    fn word(&self, index: u32) -> &AtomicU64 {
+    pub(super) fn word(&self, index: u32) -> &AtomicU64 {
         assert!(index < self.count, "index {index} is outside the map");
         // SAFETY: inside the mapping as just checked, aligned because array values of 8 bytes are, and alive as long as
         // self.

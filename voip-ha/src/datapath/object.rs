@@ -1,14 +1,17 @@
 //! The compiled kernel side, loaded with its maps taken from, or left in, the pin directory.
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned, programs::Xdp};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::ProgramArray, programs::Xdp};
+use voip_ha_ebpf::abi::ANY_PACKET;
 
 use super::{pins::Pins, tables};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha-ebpf"));
-/// Name of the program, in the object and in the kernel.
+/// Name of the program that interfaces run, in the object and in the kernel.
 pub(super) const PROGRAM: &str = "voip_ha";
-/// Ring buffer that aya-log-ebpf adds; the only map that is not pinned.
+/// Name of the one that it goes on in with all but plain packets.
+const ANY: &str = "voip_ha_any";
+/// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
 /// How much the kernel side logs. Anything but `Off` costs time for every packet that is logged.
@@ -47,17 +50,34 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     }
     let mut object = loader.load(OBJECT).context("cannot load the kernel side")?;
     tables::check_layouts(pins)?;
-    program(&mut object)?.load().context("the kernel refuses the XDP program")?;
+    for name in [ANY, PROGRAM] {
+        named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
+    }
     Ok(object)
 }
 
-/// The XDP program of a loaded object, to be changed.
+/// Lets the program that is on the interfaces, of this controller or an earlier one, go on in this object's second one.
+///
+/// # Errors
+///
+/// The map cannot be written.
+pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<()> {
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
+    let program: &Xdp = object.program(ANY).with_context(|| format!("the object has no program {ANY}"))?.try_into()?;
+    programs.set(ANY_PACKET, program.fd()?, 0).context("cannot write PROGRAMS")
+}
+
+/// The XDP program that interfaces run, of a loaded object, to be changed.
 pub(super) fn program(object: &mut Ebpf) -> Result<&mut Xdp> {
-    let program = object.program_mut(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
+    named(object, PROGRAM)
+}
+
+fn named<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
     Ok(program.try_into()?)
 }
 
-/// The XDP program of a loaded object, to be run or looked at.
+/// The XDP program that interfaces run, of a loaded object, to be run or looked at.
 pub(super) fn loaded_program(object: &Ebpf) -> Result<&Xdp> {
     let program = object.program(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
     Ok(program.try_into()?)

@@ -1,12 +1,11 @@
 //! Who gets which number in the kernel's tables.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, Result};
-use voip_ha_ebpf::abi::{Address, Choice, MAX_SERVERS, MAX_SERVICES, Named, ServerNumber, Slot, SteeringWord};
+use anyhow::Result;
+use voip_ha_ebpf::abi::{
+    Address, Choice, MAX_SERVERS, MAX_SERVICES, Named, ServerNumber, ServicePlace, Slot, SteeringWord,
+};
 
 use super::{mapped::Words, tables::Tables};
 use crate::{
@@ -16,8 +15,8 @@ use crate::{
 
 /// Where services and servers are in the kernel's tables.
 pub(super) struct Places {
-    /// Index of each service's decision word, by [`ServiceId`].
-    pub(super) services: Vec<u32>,
+    /// The place with each service's present entry, by [`ServiceId`]. It says which decision word is the service's, too.
+    pub(super) services: Vec<ServicePlace>,
     /// By [`ServerId`].
     pub(super) servers: Vec<Place>,
 }
@@ -32,35 +31,52 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Gives every service an index and every server a slot: what it has already, or the lowest free one. Writes nothing.
+    /// Gives every service a place and every server a slot: what it has already by one of its addresses, or the lowest free one.
+    /// Writes nothing.
     pub(super) fn assign(config: &Config, tables: &Tables, words: &Words) -> Result<Self> {
-        let services = allocate(&vips(config), &held_indexes(tables)?, MAX_SERVICES);
-        let held = held_slots(tables)?;
+        let held = held_places(tables)?;
+        let indexes = held.iter().map(|(vip, place)| (*vip, place.service())).collect();
+        let vips: Vec<_> = config.services.iter().map(|service| keys(&service.vips)).collect();
+        let indexes = allocate(&vips, &indexes, MAX_SERVICES);
+        let place = |(vips, index): (&Vec<Address>, u32)| {
+            let present = vips.iter().filter_map(|vip| held.get(vip)).find(|place| place.service() == index);
+            present.copied().unwrap_or(ServicePlace::new(index, 0))
+        };
+        let services = vips.iter().zip(indexes).map(place).collect();
+
+        let held = held_slots(tables);
         let numbers = held.iter().map(|(address, slot)| (*address, slot.server().0)).collect();
-        let numbers = allocate(&addresses(config), &numbers, MAX_SERVERS);
+        let addresses: Vec<_> = config.servers().map(|(_, _, server)| keys(&server.addresses)).collect();
+        let numbers = allocate(&addresses, &numbers, MAX_SERVERS);
         let named: Vec<_> = (0..MAX_SERVICES).map(|index| words.load(index)).collect();
         // A newcomer's number may be that of an active server which leaves: what packets look at is not written over.
         let in_use = |slot| named.iter().flat_map(|word| word.named().slots()).any(|named| named == slot);
         let unused = |slot: Slot| if in_use(slot) { slot.other_bank() } else { slot };
-        let place = |((_, service, server), number): ((ServerId, ServiceId, &Server), u32)| Place {
-            service,
-            slot: held.get(&key(&server.addresses)).copied().unwrap_or_else(|| unused(ServerNumber(number).slot(0))),
+        let place = |((_, service, server), number): ((ServerId, ServiceId, &Server), u32)| {
+            let present =
+                keys(&server.addresses).iter().filter_map(|address| held.get(address).copied()).collect::<Vec<_>>();
+            let present = present.into_iter().find(|slot| slot.server().0 == number);
+            Place { service, slot: present.unwrap_or_else(|| unused(ServerNumber(number).slot(0))) }
         };
         Ok(Self { services, servers: config.servers().zip(numbers).map(place).collect() })
     }
 
     /// Removes services and servers that left the configuration from the tables. The words of services that stay go on
     /// naming servers that left, until [`Places::set_words_right`].
-    pub(super) fn remove_others(config: &Config, tables: &mut Tables, words: &Words) -> Result<()> {
-        let held = held_indexes(tables)?;
-        for vip in leaving(&vips(config), &held) {
-            tables.services.remove(&vip).context("cannot remove from SERVICES")?;
-            // The epoch goes on: the next service with this index must not find stamps under its own.
-            let epoch = words.load(held[&vip]).epoch();
-            words.store(held[&vip], SteeringWord::new(Named::default(), epoch));
+    pub(super) fn remove_others(&self, config: &Config, tables: &mut Tables, words: &Words) -> Result<()> {
+        let vips: Vec<_> = config.services.iter().flat_map(|service| keys(&service.vips)).collect();
+        for (vip, place) in held_places(tables)?.into_iter().filter(|(vip, _)| !vips.contains(vip)) {
+            tables.endpoints.remove(vip);
+            let index = place.service();
+            if !self.services.iter().any(|stays| stays.service() == index) {
+                // The epoch goes on: the next service with this index must not find stamps under its own.
+                words.store(index, SteeringWord::new(Named::default(), words.load(index).epoch()));
+            }
         }
-        for address in leaving(&addresses(config), &held_slots(tables)?) {
-            tables.origins.remove(&address).context("cannot remove from ORIGINS")?;
+        let addresses: Vec<_> = config.servers().flat_map(|(_, _, server)| keys(&server.addresses)).collect();
+        for (address, _) in held_slots(tables).into_iter().filter(|(address, _)| !addresses.contains(address)) {
+            tables.endpoints.remove(address);
+            tables.forget_fragments();
         }
         Ok(())
     }
@@ -70,7 +86,8 @@ impl Places {
     /// word at the present slot of those that stay: a controller that died while it wrote a next hop left it at the
     /// other one.
     pub(super) fn set_words_right(&self, words: &Words, stayed: impl Fn(ServerId) -> bool) {
-        for (index, &word_index) in self.services.iter().enumerate() {
+        for (index, place) in self.services.iter().enumerate() {
+            let word_index = place.service();
             let (service, word) = (ServiceId(index), words.load(word_index));
             let first = || self.servers.iter().find(|place| place.service == service).map(|place| place.slot);
             let present = |slot: Slot| {
@@ -103,59 +120,65 @@ impl Places {
     }
 }
 
-/// What the tables know a service or server by: they have no place for IPv6 yet.
-pub(super) fn key(addresses: &Addresses) -> Address {
-    addresses.v4.unwrap_or(Ipv4Addr::UNSPECIFIED).octets()
+/// Addresses as the tables have them.
+pub(super) fn keys(addresses: &Addresses) -> Vec<Address> {
+    addresses.iter().map(Address::from).collect()
 }
 
-fn vips(config: &Config) -> Vec<Address> {
-    config.services.iter().map(|service| key(&service.vips)).collect()
-}
-
-fn addresses(config: &Config) -> Vec<Address> {
-    config.servers().map(|(_, _, server)| key(&server.addresses)).collect()
-}
-
-/// Indexes of the services that are in the tables, by VIP.
-fn held_indexes(tables: &Tables) -> Result<BTreeMap<Address, u32>> {
-    Ok(tables.services()?.into_iter().map(|(vip, entry)| (vip.octets(), entry.service)).collect())
+/// Places of the services that are in the tables, by VIP.
+fn held_places(tables: &Tables) -> Result<BTreeMap<Address, ServicePlace>> {
+    let services = tables.services()?;
+    let vips = services.iter().flat_map(|service| keys(&service.vips).into_iter().map(|vip| (vip, service.place)));
+    Ok(vips.collect())
 }
 
 /// Slots of the servers that are in the tables, by address.
-fn held_slots(tables: &Tables) -> Result<BTreeMap<Address, Slot>> {
-    Ok(tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), Slot(entry.slot))).collect())
+fn held_slots(tables: &Tables) -> BTreeMap<Address, Slot> {
+    let servers = tables.servers();
+    servers
+        .iter()
+        .flat_map(|server| keys(&server.addresses).into_iter().map(|address| (address, server.slot)))
+        .collect()
 }
 
-/// A number below `limit` for each key: the one it holds, or the lowest that no wanted key holds.
-fn allocate(wanted: &[Address], held: &BTreeMap<Address, u32>, limit: u32) -> Vec<u32> {
-    let kept: BTreeSet<u32> = wanted.iter().filter_map(|key| held.get(key).copied()).collect();
-    let mut free = (0..limit).filter(|number| !kept.contains(number));
-    let number = |key| held.get(key).copied().or_else(|| free.next());
-    wanted.iter().map(number).collect::<Option<_>>().expect("a configuration has no more than the tables hold")
-}
-
-fn leaving<T>(wanted: &[Address], held: &BTreeMap<Address, T>) -> Vec<Address> {
-    held.keys().filter(|key| !wanted.contains(key)).copied().collect()
+/// A number below `limit` for each of those that have these addresses: the one that an address holds, or the lowest that nobody
+/// else holds. Where two of them share a number, because their addresses were one's, the first keeps it.
+fn allocate(wanted: &[Vec<Address>], held: &BTreeMap<Address, u32>, limit: u32) -> Vec<u32> {
+    let mut taken = BTreeSet::new();
+    let mut kept = Vec::new();
+    for addresses in wanted {
+        let number = addresses.iter().find_map(|address| held.get(address)).copied();
+        kept.push(number.filter(|number| taken.insert(*number)));
+    }
+    let mut free = (0..limit).filter(|number| !taken.contains(number));
+    let number = |kept: Option<u32>| kept.or_else(|| free.next());
+    kept.into_iter().map(number).collect::<Option<_>>().expect("a configuration has no more than the tables hold")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: Address = [10, 0, 0, 1];
-    const B: Address = [10, 0, 0, 2];
-    const C: Address = [10, 0, 0, 3];
+    const A: Address = Address::v4([10, 0, 0, 1]);
+    const B: Address = Address::v4([10, 0, 0, 2]);
+    const C: Address = Address::v4([10, 0, 0, 3]);
 
     #[test]
     fn who_stays_keeps_the_number_and_who_comes_takes_the_lowest_free_one() {
         let held = BTreeMap::from([(A, 0), (B, 2)]);
-        assert_eq!(allocate(&[C, B, A], &held, 4), [1, 2, 0]);
+        assert_eq!(allocate(&[vec![C], vec![B], vec![A]], &held, 4), [1, 2, 0]);
     }
 
     #[test]
     fn the_number_of_who_left_is_free_again() {
         let held = BTreeMap::from([(A, 0), (B, 1)]);
-        assert_eq!(allocate(&[B, C], &held, 2), [1, 0]);
-        assert_eq!(leaving(&[B, C], &held), [A]);
+        assert_eq!(allocate(&[vec![B], vec![C]], &held, 2), [1, 0]);
+    }
+
+    #[test]
+    fn an_address_more_or_less_changes_no_number_and_one_number_is_nobody_elses() {
+        let held = BTreeMap::from([(A, 1), (B, 1)]);
+        assert_eq!(allocate(&[vec![C, A]], &held, 4), [1]);
+        assert_eq!(allocate(&[vec![B], vec![A]], &held, 4), [1, 0]);
     }
 }

@@ -1,8 +1,8 @@
 //! A second instance of the XDP program with maps of its own, filled from the pinned ones.
 //!
 //! BPF_PROG_TEST_RUN of the running program itself would count its frames, stamp flips, call a dead server heard, note flows
-//! and wake the controller by a signal. The replica is the same code over copies of all that a decision looks up (services,
-//! origins, servers, steering, devices), and what it notes goes with it. Routes and neighbours are no copies: the program asks
+//! and wake the controller by a signal. The replica is the same code over copies of all that a decision looks up (endpoints,
+//! services, servers, steering, links and devices), and what it notes goes with it. Routes and neighbours are no copies: the program asks
 //! the kernel of this network namespace for them, which changes nothing.
 
 use std::collections::BTreeSet;
@@ -14,12 +14,12 @@ use aya::{
     programs::{ProgramInfo, loaded_programs},
 };
 use voip_ha_ebpf::abi::{
-    Address, Class, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome, ServerEntry, ServerNumber, ServiceEntry, Slot,
-    SteeringWord,
+    Address, Class, Endpoint, MAX_PLACES, MAX_SERVICES, MAX_WAYS, Outcome, ServerEntry, ServerNumber, ServiceEntry,
+    ServicePlace, Slot, SteeringWord,
 };
 
 use super::{
-    KernelLog, Pins, Ran, Tables, XdpAction, object,
+    KernelLog, Link, Pins, Ran, Tables, XdpAction, object,
     pins::PrivatePins,
     rehearsal::rehearse,
     tables::{CountedAs, STEERING},
@@ -32,7 +32,7 @@ const READINGS: usize = 20;
 pub struct Replica {
     object: Ebpf,
     tables: Tables,
-    devices: Vec<u32>,
+    links: Vec<Link>,
     servers: Vec<ServerNumber>,
     is_live_program: bool,
     _pins: PrivatePins,
@@ -58,9 +58,9 @@ pub struct Seen {
 struct Contents {
     words: Vec<SteeringWord>,
     servers: Vec<ServerEntry>,
-    services: Vec<(Address, ServiceEntry)>,
-    origins: Vec<(Address, OriginEntry)>,
-    devices: Vec<u32>,
+    services: Vec<ServiceEntry>,
+    endpoints: Vec<(Address, Endpoint)>,
+    links: Vec<Link>,
 }
 
 impl Replica {
@@ -74,12 +74,13 @@ impl Replica {
         let contents = Contents::of(&live_tables)?;
         let pins = PrivatePins::new().context("cannot make a BPF file system for the copies: this needs root")?;
         let object = object::load(pins.pins(), KernelLog::Off)?;
+        object::link_programs(&object, pins.pins())?;
         let mut tables = Tables::open(pins.pins())?;
         contents.write(&mut tables)?;
         tables.copy_fragments(&live_tables);
         let is_live_program = runs_over(live, object::loaded_program(&object)?.info()?.tag())?;
         let servers = contents.numbers();
-        Ok(Self { object, tables, devices: contents.devices, servers, is_live_program, _pins: pins })
+        Ok(Self { object, tables, links: contents.links, servers, is_live_program, _pins: pins })
     }
 
     /// The copies.
@@ -115,10 +116,14 @@ impl Replica {
     /// The program does not say by which device a frame leaves. But it is the one without which it does not leave.
     fn leaves_by(&mut self, ifindex: u32, frame: &[u8]) -> Result<u32> {
         let mut found = None;
-        for &device in &self.devices {
-            self.tables.devices.remove(device).context("cannot remove from the copy of DEVICES")?;
+        let mut devices: Vec<_> = self.links.iter().map(|link| link.device).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        for device in devices {
+            let through: Vec<_> = self.links.iter().filter(|link| link.device == device).copied().collect();
+            self.tables.close(&through)?;
             let ran = self.rehearse(ifindex, frame);
-            self.tables.devices.insert(device, device, None, 0).context("cannot write the copy of DEVICES")?;
+            through.iter().try_for_each(|link| self.tables.put_link(link))?;
             if ran?.act != XdpAction::Redirect {
                 found = Some(device);
                 break;
@@ -144,25 +149,22 @@ impl Contents {
     }
 
     fn read(live: &Tables) -> Result<Self> {
-        let mut services = live.services.iter().collect::<Result<Vec<_>, _>>().context("cannot read SERVICES")?;
-        let mut origins = live.origins.iter().collect::<Result<Vec<_>, _>>().context("cannot read ORIGINS")?;
-        let mut devices = live.devices.keys().collect::<Result<Vec<_>, _>>().context("cannot read DEVICES")?;
-        services.sort_unstable_by_key(|(vip, _)| *vip);
-        origins.sort_unstable_by_key(|(address, _)| *address);
-        devices.sort_unstable();
+        let place = |place| live.service(ServicePlace(place));
+        let server = |index| live.servers.get(&index, 0).with_context(|| format!("cannot read SERVERS[{index}]"));
         Ok(Self {
             words: (0..MAX_SERVICES).map(|service| live.word(service)).collect::<Result<_>>()?,
-            servers: (0..MAX_SLOTS).map(|slot| live.slot(Slot(slot))).collect::<Result<_>>()?,
-            services,
-            origins,
-            devices,
+            servers: (0..MAX_WAYS).map(server).collect::<Result<_>>()?,
+            services: (0..MAX_PLACES).map(place).collect::<Result<_>>()?,
+            endpoints: live.endpoints.all(),
+            links: live.links()?,
         })
     }
 
     /// Every server that a packet can be counted for.
     fn numbers(&self) -> Vec<ServerNumber> {
         let named = self.words.iter().flat_map(|word| word.named().slots()).map(Slot::server);
-        let known = self.origins.iter().map(|(_, origin)| origin.server());
+        let servers = self.endpoints.iter().filter(|(_, endpoint)| endpoint.is_server());
+        let known = servers.map(|(_, endpoint)| endpoint.number());
         BTreeSet::from_iter(known.chain(named)).into_iter().collect()
     }
 
@@ -173,14 +175,15 @@ impl Contents {
         for (index, server) in (0..).zip(&self.servers) {
             copies.servers.set(index, server, 0).context("cannot write the copy of SERVERS")?;
         }
-        for (vip, service) in &self.services {
-            copies.services.insert(vip, service, 0).context("cannot write the copy of SERVICES")?;
+        for (index, service) in (0..).zip(&self.services) {
+            copies.services.set(index, service, 0).context("cannot write the copy of SERVICES")?;
         }
-        for (address, origin) in &self.origins {
-            copies.origins.insert(address, origin, 0).context("cannot write the copy of ORIGINS")?;
+        for (address, endpoint) in &self.endpoints {
+            copies.endpoints.put(*address, *endpoint)?;
         }
-        for &device in &self.devices {
-            copies.devices.insert(device, device, None, 0).with_context(|| {
+        for link in &self.links {
+            copies.put_link(link).with_context(|| {
+                let device = link.device;
                 format!(
                     "no device {device} here: run this in the network namespace of the gateway (ip netns exec NAME …)"
                 )

@@ -2,22 +2,28 @@
 //! line to show what the kernel holds.
 
 mod forget;
+mod links;
 mod take;
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
+use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, Class, Counter, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, MAX_COUNTERS, MAX_DEVICES,
-    MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_SERVERS, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome,
-    PendingEntry, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, Slot, SteeringWord, TrafficEntry,
-    counter_index,
+    Address, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry,
+    FragmentKey, LINK_ROWS, LinkEntry, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_PLACES,
+    MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_WAYS, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry,
+    ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, TrafficEntry, counter_index, server_index,
 };
 
+pub use self::links::Link;
 pub(super) use self::take::CountedAs;
-use super::pins::{Pins, exists};
+use super::{
+    endpoints::Endpoints,
+    pins::{Pins, exists},
+};
+use crate::{config::Addresses, ids::Family};
 
 /// What a map must look like. The kernel checks nothing when a pinned map is opened by its name.
 struct Layout {
@@ -28,8 +34,9 @@ struct Layout {
     entries: u32,
 }
 
+/// Mapped into memory, by `endpoints`.
+pub(super) const ENDPOINTS: &str = "ENDPOINTS";
 const SERVICES: &str = "SERVICES";
-const ORIGINS: &str = "ORIGINS";
 const SERVERS: &str = "SERVERS";
 /// Also mapped into memory, by `mapped`.
 pub(super) const STEERING: &str = "STEERING";
@@ -37,17 +44,20 @@ pub(super) const STEERING: &str = "STEERING";
 pub(super) const TRAFFIC: &str = "TRAFFIC";
 /// Read by `signals`.
 pub(super) const SIGNALS: &str = "SIGNALS";
+/// Written by `object`.
+pub(super) const PROGRAMS: &str = "PROGRAMS";
 const PENDING: &str = "PENDING";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
 const FRAGMENTS: &str = "FRAGMENTS";
 const COUNTERS: &str = "COUNTERS";
+const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 12] = [
-    Layout::of::<Address, ServiceEntry>(SERVICES, MapType::Hash, MAX_SERVICES),
-    Layout::of::<Address, OriginEntry>(ORIGINS, MapType::Hash, MAX_SERVERS),
-    Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_SLOTS),
+const LAYOUTS: [Layout; 14] = [
+    Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
+    Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
+    Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
     Layout::of::<u32, SteeringWord>(STEERING, MapType::Array, MAX_SERVICES),
     Layout::of::<u32, TrafficEntry>(TRAFFIC, MapType::Array, MAX_SERVERS),
     Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
@@ -56,8 +66,10 @@ const LAYOUTS: [Layout; 12] = [
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
+    Layout::of::<u32, LinkEntry>(LINKS, MapType::Array, LINK_ROWS),
     // The value is an interface index and a program (struct bpf_devmap_val, kernel 5.8).
-    Layout::of::<u32, u64>(DEVICES, MapType::DevMapHash, MAX_DEVICES),
+    Layout::of::<u32, u64>(DEVICES, MapType::DevMap, LINK_ROWS),
+    Layout::of::<u32, u32>(PROGRAMS, MapType::ProgramArray, MAX_PROGRAMS),
 ];
 
 impl Layout {
@@ -122,13 +134,35 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// A service, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelService {
+    /// Where its entry is, and with that its index in the map `STEERING`.
+    pub place: ServicePlace,
+    /// The addresses that clients know.
+    pub vips: Addresses,
+    /// Its ports.
+    pub ports: Ports,
+}
+
+/// A server, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelServer {
+    /// The slot with its present entries, and with that its number.
+    pub slot: Slot,
+    /// Index of its service in the map `STEERING`.
+    pub service: u32,
+    /// Its own addresses.
+    pub addresses: Addresses,
+}
+
 /// The maps, opened.
 pub struct Tables {
-    /// VIP → service.
-    pub services: HashMap<MapData, Address, ServiceEntry>,
-    /// Address of a server → server.
-    pub origins: HashMap<MapData, Address, OriginEntry>,
-    /// Slot → server.
+    /// Address → what it is.
+    pub endpoints: Endpoints,
+    /// Place → service.
+    pub services: Array<MapData, ServiceEntry>,
+    /// Slot and family → server.
     pub servers: Array<MapData, ServerEntry>,
     /// Service → decision word.
     pub steering: Array<MapData, SteeringWord>,
@@ -144,8 +178,10 @@ pub struct Tables {
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     /// What became of the packets.
     pub counters: PerCpuArray<MapData, Counter>,
-    /// The devices that packets may leave by.
-    pub devices: DevMapHash<MapData>,
+    /// Device of the routing table → how frames leave by it.
+    pub links: Array<MapData, LinkEntry>,
+    /// The devices that frames leave by.
+    pub devices: DevMap<MapData>,
 }
 
 impl Tables {
@@ -158,8 +194,8 @@ impl Tables {
         ensure!(exists(&pins.map(STEERING))?, "no gateway is loaded: {} holds no maps", pins.directory().display());
         check_layouts(pins)?;
         Ok(Self {
+            endpoints: Endpoints::open(pins)?,
             services: open(pins, SERVICES)?.try_into()?,
-            origins: open(pins, ORIGINS)?.try_into()?,
             servers: open(pins, SERVERS)?.try_into()?,
             steering: open(pins, STEERING)?.try_into()?,
             signs: open(pins, TRAFFIC)?.try_into()?,
@@ -168,6 +204,7 @@ impl Tables {
             flows: open(pins, FLOWS)?.try_into()?,
             fragments: open(pins, FRAGMENTS)?.try_into()?,
             counters: open(pins, COUNTERS)?.try_into()?,
+            links: open(pins, LINKS)?.try_into()?,
             devices: open(pins, DEVICES)?.try_into()?,
         })
     }
@@ -179,26 +216,38 @@ impl Tables {
         }
     }
 
-    /// What every server is, by its address, in the order of the numbers.
-    ///
-    /// # Errors
-    ///
-    /// The map cannot be read.
-    pub fn origins(&self) -> Result<Vec<(Ipv4Addr, OriginEntry)>> {
-        let mut entries = self.origins.iter().collect::<Result<Vec<_>, _>>().context("cannot read ORIGINS")?;
-        entries.sort_by_key(|(_, entry)| entry.slot);
-        Ok(entries.into_iter().map(|(address, entry)| (address.into(), entry)).collect())
+    /// Every server, in the order of the numbers.
+    pub fn servers(&self) -> Vec<KernelServer> {
+        let servers = grouped(self.endpoints.all(), Endpoint::is_server, |endpoint| endpoint.number().0);
+        let server = |(addresses, endpoint): (Addresses, Endpoint)| KernelServer {
+            slot: endpoint.slot(),
+            service: endpoint.place().service(),
+            addresses,
+        };
+        servers.into_values().map(server).collect()
     }
 
-    /// What every service is, by its VIP, in the order of the indexes.
+    /// Every service, in the order of the indexes.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn services(&self) -> Result<Vec<(Ipv4Addr, ServiceEntry)>> {
-        let mut entries = self.services.iter().collect::<Result<Vec<_>, _>>().context("cannot read SERVICES")?;
-        entries.sort_by_key(|(_, entry)| entry.service);
-        Ok(entries.into_iter().map(|(vip, entry)| (vip.into(), entry)).collect())
+    pub fn services(&self) -> Result<Vec<KernelService>> {
+        let services = grouped(self.endpoints.all(), Endpoint::is_vip, |endpoint| endpoint.place().service());
+        let service = |(vips, endpoint): (Addresses, Endpoint)| {
+            let place = endpoint.place();
+            Ok(KernelService { place, vips, ports: self.service(place)?.ports })
+        };
+        services.into_values().map(service).collect()
+    }
+
+    /// The entry in a place.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn service(&self, place: ServicePlace) -> Result<ServiceEntry> {
+        self.services.get(&place.0, 0).with_context(|| format!("cannot read SERVICES[{}]", place.0))
     }
 
     /// The decision word of a service.
@@ -210,13 +259,14 @@ impl Tables {
         self.steering.get(&service, 0).with_context(|| format!("cannot read STEERING[{service}]"))
     }
 
-    /// The entry in a slot.
+    /// The entry of a family in a slot.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn slot(&self, slot: Slot) -> Result<ServerEntry> {
-        self.servers.get(&slot.0, 0).with_context(|| format!("cannot read SERVERS[{}]", slot.0))
+    pub fn slot(&self, slot: Slot, family: Family) -> Result<ServerEntry> {
+        let index = server_index(slot, family);
+        self.servers.get(&index, 0).with_context(|| format!("cannot read SERVERS[{index}]"))
     }
 
     /// When a server was last heard and refused.
@@ -270,6 +320,21 @@ impl Tables {
             })
             .collect()
     }
+}
+
+/// Addresses of one kind with what they are, those of one owner together.
+fn grouped(
+    all: Vec<(Address, Endpoint)>,
+    is_wanted: impl Fn(Endpoint) -> bool,
+    owner: impl Fn(Endpoint) -> u32,
+) -> BTreeMap<u32, (Addresses, Endpoint)> {
+    let mut groups = BTreeMap::<u32, (Addresses, Endpoint)>::new();
+    for (address, endpoint) in all.into_iter().filter(|(_, endpoint)| is_wanted(*endpoint)) {
+        let address = std::net::IpAddr::from(address);
+        let group = groups.entry(owner(endpoint)).or_insert((address.into(), endpoint));
+        group.0 = group.0.with(address);
+    }
+    groups
 }
 
 /// Opens a pinned map.

@@ -1,6 +1,7 @@
 //! VLAN interfaces, and what frames that leave by them look like on the interface below.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use futures_util::TryStreamExt as _;
 use rtnetlink::{
     Handle,
     packet_route::link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage},
@@ -8,7 +9,7 @@ use rtnetlink::{
 use voip_ha_ebpf::abi::Mac;
 
 use super::{link_at, read_interface};
-use crate::datapath::VlanTag;
+use crate::datapath::{Link, VlanTag};
 
 /// What frames that leave by a VLAN interface are on the interface at the bottom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +74,25 @@ pub async fn stack_at(handle: &Handle, index: u32, known: &[u32]) -> Result<Resu
         }
     }
     Ok(read_stack(&links, known))
+}
+
+/// The devices that packets may leave by: these, and all VLAN interfaces above them.
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub async fn links(handle: &Handle, devices: &[u32]) -> Result<Vec<Link>> {
+    let mut links: Vec<_> = devices.iter().copied().map(Link::plain).collect();
+    let mut all = handle.link().get().execute();
+    while let Some(link) = all.try_next().await.context("the kernel does not list its interfaces")? {
+        let ifindex = link.header.index;
+        if layer(&link).vlan.is_some()
+            && let Ok(stack) = stack_at(handle, ifindex, devices).await?
+        {
+            links.push(Link { ifindex, device: stack.bottom, tags: stack.tags });
+        }
+    }
+    Ok(links)
 }
 
 /// The stack of these interfaces, from the top down.

@@ -1,6 +1,6 @@
 //! What the recorder reads from the kernel, behind a seam for tests.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber, counter_index};
@@ -60,13 +60,9 @@ impl KernelLedger {
     /// They are not there, or hold another configuration.
     pub(super) fn open(config: &Config) -> Result<Self> {
         let ledger = datapath::Ledger::open(&Pins::new(&config.gateway.pin_dir))?;
-        let number = |address: Ipv4Addr| {
-            let origin = ledger.tables().origins.get(&address.octets(), 0);
-            origin.map(|entry| entry.server()).with_context(|| format!("the kernel knows no server {address}"))
-        };
         let services = config.services.iter().map(|service| {
-            let numbers = service.servers.iter().map(|server| number(v4(server.addresses)?)).collect::<Result<_>>()?;
-            Ok(KernelService { vips: service.vips, numbers })
+            let numbers = service.servers.iter().map(|server| ledger.number(server.addresses.first()));
+            Ok(KernelService { vips: service.vips, numbers: numbers.collect::<Result<_>>()? })
         });
         let services = services.collect::<Result<_>>()?;
         let servers = config.servers().map(|(_, _, server)| server.addresses).collect();
@@ -87,19 +83,19 @@ impl KernelLedger {
 
 impl Ledger for KernelLedger {
     fn flip_stamps(&self, service: ServiceId, epoch: u16) -> Result<FlipStamps> {
-        self.ledger.flip_stamps(v4(self.services[service.0].vips)?, epoch)
+        self.ledger.flip_stamps(self.services[service.0].vips.first(), epoch)
     }
 
     fn sent_since_heard(&self, server: ServerId) -> Result<SentSinceHeard> {
-        self.ledger.sent_since_heard(v4(self.servers[server.0])?)
+        self.ledger.sent_since_heard(self.servers[server.0].first())
     }
 
     fn take_flows(&mut self, service: ServiceId) -> Result<u64> {
-        self.ledger.take_flows(v4(self.services[service.0].vips)?)
+        self.ledger.take_flows(self.services[service.0].vips.first())
     }
 
     fn flows_left(&self, service: ServiceId, server: ServerId, since: Duration) -> Result<u64> {
-        self.ledger.flows_left(self.services[service.0].vip, self.servers[server.0], since)
+        self.ledger.flows_left(self.services[service.0].vips.first(), self.servers[server.0].first(), since)
     }
 
     fn bytes(&self, service: ServiceId) -> Result<Bytes> {
@@ -110,9 +106,4 @@ impl Ledger for KernelLedger {
         }
         Ok(bytes)
     }
-}
-
-/// What the tables know a service or server by: they have no place for IPv6 yet.
-fn v4(addresses: Addresses) -> Result<Ipv4Addr> {
-    addresses.v4.with_context(|| format!("the kernel side keeps no notes of {addresses} yet"))
 }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use voip_ha_ebpf::abi::{Class, Outcome};
 
 use super::{Ends, Names};
-use crate::plan::{ServerPlan, ServicePlan};
+use crate::{
+    config::Addresses,
+    plan::{ServerPlan, ServicePlan},
+};
 
 /// What is known about a packet.
 pub(super) struct Facts<'a> {
@@ -83,7 +86,7 @@ fn passed_because(outcome: Outcome, facts: &Facts<'_>) -> String {
         Outcome::NotServicePort => format!("{} is no port of {service}", facts.port_text()),
         Outcome::NotUdp => format!("no UDP: {service} is served over UDP only"),
         Outcome::NotService => format!("{from} is no server, and {to} is no VIP"),
-        Outcome::NotIpv4 => "no whole IPv4 header right behind the Ethernet header".to_owned(),
+        Outcome::NotIp => "no whole header of IPv4 or IPv6 behind the Ethernet header and its VLAN tags".to_owned(),
         Outcome::NotUnicast => "an Ethernet broadcast or multicast".to_owned(),
         Outcome::BetweenServers => format!("from {server} to another server's own address"),
         Outcome::ServerUnreachable => format!("somebody says that a datagram to {server} could not be delivered"),
@@ -93,7 +96,14 @@ fn passed_because(outcome: Outcome, facts: &Facts<'_>) -> String {
 
 impl Facts<'_> {
     fn service_text(&self) -> String {
-        self.service.map_or_else(|| "the service".to_owned(), |service| self.names.of(service.vip.into()))
+        self.service.map_or_else(
+            || "the service".to_owned(),
+            |service| {
+                let destination =
+                    self.ends.map(|ends| ends.destination).filter(|address| service.vips.contains(*address));
+                self.names.of(destination.unwrap_or_else(|| service.vips.first()))
+            },
+        )
     }
 
     fn server_text(&self) -> String {
@@ -113,9 +123,11 @@ impl Facts<'_> {
     }
 
     fn role(&self) -> &'static str {
-        let is = |named: Option<IpAddr>| named.is_some() && named == self.server;
+        let is = |named: Option<Addresses>| {
+            named.is_some_and(|addresses| self.server.is_some_and(|server| addresses.contains(server)))
+        };
         match self.service {
-            Some(service) => match (is(service.signalling.map(IpAddr::from)), is(service.media.map(IpAddr::from))) {
+            Some(service) => match (is(service.signalling), is(service.media)) {
                 (true, true) => "active",
                 (true, false) => "active for SIP",
                 (false, true) => "active for RTP",
@@ -129,23 +141,20 @@ impl Facts<'_> {
         let Some(service) = self.service else { return String::new() };
         match (service.signalling, service.media) {
             (None, None) => "; no server is active".to_owned(),
-            (Some(both), Some(media)) if both == media => format!("; {} is active", self.names.of(both.into())),
+            (Some(both), Some(media)) if both == media => format!("; {} is active", self.names.of(both.first())),
             (signalling, media) => {
-                let name = |server: Option<IpAddr>| server.map_or("nobody".to_owned(), |server| self.names.of(server));
-                format!(
-                    "; {} is active for SIP, {} for RTP",
-                    name(signalling.map(IpAddr::from)),
-                    name(media.map(IpAddr::from))
-                )
+                let name =
+                    |of: Option<Addresses>| of.map_or("nobody".to_owned(), |server| self.names.of(server.first()));
+                format!("; {} is active for SIP, {} for RTP", name(signalling), name(media))
             }
         }
     }
 
     fn mtu_text(&self) -> String {
-        let is_it = |server: &&ServerPlan| Some(IpAddr::from(server.address)) == self.server;
+        let is_it = |server: &&ServerPlan| self.server.is_some_and(|address| server.addresses.contains(address));
         let server = self.service.and_then(|service| service.servers.iter().find(is_it));
-        match server.and_then(|server| server.next_hop) {
-            Some(hop) => format!(" of {} on the way to {}", hop.mtu, self.server_text()),
+        match server.and_then(|server| server.next_hops.mtu()) {
+            Some(mtu) => format!(" of {mtu} on the way to {}", self.server_text()),
             None => format!(" on the way to {}", self.server_text()),
         }
     }

@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use aya::maps::PerCpuValues;
 use voip_ha_ebpf::abi::{
-    CLASSES, Class, Counter, FlowEntry, FlowKey, MAX_FLOWS, MAX_SERVICES, OUTCOMES, Outcome, PendingEntry,
-    ServerNumber, TrafficEntry, counter_index, pending_index,
+    CLASSES, Class, Counter, FlowEntry, FlowKey, MAX_FLOWS, MAX_FRAGMENTS, MAX_SERVICES, OUTCOMES, Outcome,
+    PendingEntry, ServerNumber, TrafficEntry, counter_index, pending_index,
 };
 
 use super::Tables;
@@ -28,13 +28,11 @@ impl Tables {
         Ok(())
     }
 
-    /// Removes all devices but these: those that an earlier configuration named.
-    pub(in crate::datapath) fn remove_other_devices(&mut self, ifindexes: &[u32]) -> Result<()> {
-        let devices = self.devices.keys().collect::<Result<Vec<_>, _>>().context("cannot read DEVICES")?;
-        for device in devices.into_iter().filter(|device| !ifindexes.contains(device)) {
-            self.devices.remove(device).context("cannot remove from DEVICES")?;
+    /// Forgets first fragments: a server whose slot they name has left.
+    pub(in crate::datapath) fn forget_fragments(&mut self) {
+        for key in self.fragments.keys().take(MAX_FRAGMENTS as usize).flatten().collect::<Vec<_>>() {
+            let _ = self.fragments.remove(&key);
         }
-        Ok(())
     }
 
     /// Forgets all flows, but for those of services that a server drains from: it goes on.
