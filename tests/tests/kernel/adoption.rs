@@ -4,15 +4,15 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::links::{FdLink, PinnedLink};
 use voip_ha::{
     config::Config,
-    datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Pins, Steering, Tables},
-    ids::ServiceId,
+    datapath::{Datapath as _, KernelDatapath, KernelLog, Link, NextHop, PinDirectory, Pins, Steering, Tables},
+    ids::{Family, ServiceId},
     plan::Plan,
 };
-use voip_ha_ebpf::abi::{Address, Class, OriginEntry, ServerEntry, ServerNumber, Slot};
+use voip_ha_ebpf::abi::{Address, Class, Endpoint, ServerEntry, ServerNumber, server_index};
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, MTU, OTHER_VIP, PHONE, SIDE, VIP, mac},
+    net::{self, BACK, FRONT, Ipv4, MTU, OTHER_VIP, PHONE, SIDE, VIP, mac},
     rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, config, next_hop, with_lock},
 };
 
@@ -21,28 +21,28 @@ use super::{
 const CHANGED: &str = "
     [[service]]
     name = 'trunk'
-    vip = '192.0.2.20'
+    vip = ['192.0.2.20', '2001:db8::c000:214']
     sip_ports = [5060]
     rtp_ports = '20000-29999'
-    server = [{ name = 'one', address = '10.0.0.3' }]
+    server = [{ name = 'one', address = ['10.0.0.3', '2001:db8::a00:3'] }]
 
     [[service]]
     name = 'pbx'
-    vip = '192.0.2.10'
+    vip = ['192.0.2.10', '2001:db8::c000:20a']
     sip_ports = [5060]
     rtp_ports = '10000-19999'
     server = [
-        { name = 'newcomer', address = '10.0.0.9' },
-        { name = 'astray', address = '10.0.0.5' },
-        { name = 'cloud', address = '10.8.0.2' },
+        { name = 'newcomer', address = ['10.0.0.9', '2001:db8::a00:9'] },
+        { name = 'astray', address = ['10.0.0.5', '2001:db8::a00:5'] },
+        { name = 'cloud', address = ['10.8.0.2', '2001:db8::a08:2'] },
     ]";
 
-fn request(vip: Address) -> Vec<u8> {
+fn request(vip: Ipv4) -> Vec<u8> {
     datagram((PHONE, 4000), (vip, 5060))
 }
 
 /// The Ethernet address that the next packet to the VIP is sent to.
-fn target(rig: &mut Rig, vip: Address) -> Result<Vec<u8>> {
+fn target(rig: &mut Rig, vip: Ipv4) -> Result<Vec<u8>> {
     let ran = rig.run(FRONT, &request(vip))?;
     ensure!(ran.act == Act::Redirect, "{:?}", rig.observe(FRONT, &request(vip))?.1);
     Ok(ran.frame[..6].to_vec())
@@ -71,7 +71,7 @@ fn a_restarted_controller_finds_steering_next_hops_and_counters_as_they_were() -
         ensure!(after == before, "{after:?}");
         ensure!(target(&mut rig, VIP)? == net::CLOUD_ROUTER, "the next hop is another one");
         for name in ["master", "lost"] {
-            let known = rig.datapath.next_hop(rig.server(name)?);
+            let known = rig.datapath.next_hop(rig.server(name)?, Family::V4);
             ensure!(known == next_hop(name), "{name}: {known:?} is not what the kernel holds");
         }
         let late = datagram(([10, 0, 0, 2], 5060), (PHONE, 4000));
@@ -113,11 +113,10 @@ fn an_interface_that_was_made_anew_gets_a_new_link() -> Result<()> {
 fn a_device_that_the_configuration_no_longer_names_is_none_that_packets_leave_by() -> Result<()> {
     apart(|| {
         let rig = Rig::ready()?;
-        Tables::open(&Pins::new(rig.pin_dir()))?.devices.insert(SIDE, SIDE, None, 0)?;
+        rig.datapath.put_link(&Link::plain(SIDE))?;
         let rig = rig.restarted(SERVICES)?;
-        let mut devices = rig.datapath.tables().devices.keys().collect::<Result<Vec<_>, _>>()?;
-        devices.sort_unstable();
-        ensure!(devices == [FRONT, BACK], "{devices:?}");
+        let links = rig.datapath.tables().links()?;
+        ensure!(links == [FRONT, BACK].map(Link::plain), "{links:?}");
         Ok(())
     })
 }
@@ -156,13 +155,20 @@ fn a_newcomer_is_not_written_over_the_entry_that_packets_look_at() -> Result<()>
         let mut rig = Rig::ready()?;
         let master = rig.server("master")?;
         // Once more, so that the entry in use is in the bank that an unused number would begin with.
-        rig.datapath
-            .set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6] })?;
+        rig.datapath.set_next_hop(
+            master,
+            Family::V4,
+            NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6], vlans: Default::default() },
+        )?;
         let slot = rig.datapath.tables().word(0)?.target(Class::Sip).context("nobody is active")?;
-        let entry = rig.datapath.tables().slot(slot)?;
+        let entry = rig.datapath.tables().slot(slot, Family::V4)?;
         let rig = rig.restarted(CHANGED)?;
         ensure!(rig.number("newcomer")? == slot.server(), "the newcomer has another number");
-        ensure!(rig.datapath.tables().slot(slot)? == entry, "{:?}", rig.datapath.tables().slot(slot)?);
+        ensure!(
+            rig.datapath.tables().slot(slot, Family::V4)? == entry,
+            "{:?}",
+            rig.datapath.tables().slot(slot, Family::V4)?
+        );
         Ok(())
     })
 }
@@ -178,7 +184,7 @@ fn a_restart_that_an_interface_refuses_changes_no_table_and_attaches_nothing_new
         (config.gateway.front, config.gateway.back) = ("side".to_owned(), "lo".to_owned());
         let directory = with_lock(|| PinDirectory::open(&pins.0))?;
         let mut datapath = KernelDatapath::load(&config, directory, KernelLog::Off)?;
-        let refused = datapath.attach(&config, &[SIDE, 1]).err().context("it was not refused")?;
+        let refused = datapath.attach(&config, &[SIDE, 1].map(Link::plain)).err().context("it was not refused")?;
         ensure!(format!("{refused:#}").contains("lo: its driver has no native XDP"), "{refused:#}");
         let after = Plan::from_kernel(datapath.tables())?;
         ensure!(after == before, "{:?}", before.differences(&after));
@@ -245,8 +251,11 @@ fn a_server_that_left_and_came_back_starts_from_zero() -> Result<()> {
         let mut rig = Rig::ready()?;
         let master = rig.server("master")?;
         // Written twice, so that both of its slots hold a way to it.
-        rig.datapath
-            .set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6] })?;
+        rig.datapath.set_next_hop(
+            master,
+            Family::V4,
+            NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6], vlans: Default::default() },
+        )?;
         target(&mut rig, VIP)?;
         let without = SERVICES.replace("{ name = 'master', address = '10.0.0.2' },", "");
         let mut rig = rig.restarted(&without)?.restarted(SERVICES)?;
@@ -264,15 +273,15 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
         let rig = Rig::ready()?;
         // As far as `set_next_hop` gets before its last write, the decision word.
         let mut tables = Tables::open(&Pins::new(rig.pin_dir()))?;
-        let address: Address = [10, 0, 0, 2];
-        let origin = tables.origins.get(&address, 0)?;
-        let fresh = Slot(origin.slot).other_bank();
-        let entry = ServerEntry { next_hop: [2, 9, 9, 9, 9, 9], ..tables.slot(Slot(origin.slot))? };
-        tables.servers.set(fresh.0, entry, 0)?;
-        tables.origins.insert(address, OriginEntry { slot: fresh.0, ..origin }, 0)?;
-        let word = |tables: &Tables| tables.word(origin.service);
+        let address = Address::v4([10, 0, 0, 2]);
+        let endpoint = tables.endpoints.get(address);
+        let fresh = endpoint.slot().other_bank();
+        let entry = ServerEntry { next_hop: [2, 9, 9, 9, 9, 9], ..tables.slot(endpoint.slot(), Family::V4)? };
+        tables.servers.set(server_index(fresh, Family::V4), entry, 0)?;
+        tables.endpoints.put(address, Endpoint::server(endpoint.place(), fresh))?;
+        let word = |tables: &Tables| tables.word(endpoint.place().service());
         ensure!(word(&tables)?.target(Class::Sip) == Some(fresh.other_bank()), "{:?}", word(&tables)?);
-        let seen = Plan::from_kernel(&tables)?.services[0].servers[0].next_hop;
+        let seen = Plan::from_kernel(&tables)?.services[0].servers[0].next_hops.v4;
         ensure!(seen == next_hop("master"), "{seen:?} is not what packets follow");
 
         let mut rig = rig.restarted(SERVICES)?;
@@ -282,7 +291,8 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
         );
         ensure!(target(&mut rig, VIP)? == entry.next_hop, "the old way is still in use");
         let (master, destination) = (rig.server("master")?, [2, 8, 8, 8, 8, 8]);
-        rig.datapath.set_next_hop(master, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination })?;
+        let hop = NextHop { destination, ..next_hop("master").context("no hop")? };
+        rig.datapath.set_next_hop(master, Family::V4, hop)?;
         ensure!(target(&mut rig, VIP)? == destination, "the new way is not used");
         ensure!(word(&tables)?.target(Class::Sip) == Some(fresh.other_bank()), "an entry in use was written over");
         Ok(())

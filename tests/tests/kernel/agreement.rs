@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 use voip_ha::datapath::Datapath as _;
-use voip_ha_ebpf::abi::{Address, Outcome};
+use voip_ha_ebpf::abi::Outcome;
 
 use super::{
     frame::{datagram_with, ip_header},
     generate,
     judge::{Servers, Steered, judge},
     model::{Fragments, Model},
-    net::{BACK, FRONT, OTHER_VIP, PHONE, VIP},
+    net::{BACK, FRONT, Ipv4, OTHER_VIP, PHONE, VIP},
     noted::Expected,
     rig::{Act, PBX, Rig, TRUNK, Tally, with_rig},
 };
@@ -26,7 +26,7 @@ const PBX_SERVERS: &Servers =
     &[("master", [10, 0, 0, 2]), ("cloud", [10, 8, 0, 2]), ("lost", [10, 0, 0, 4]), ("astray", [10, 0, 0, 5])];
 const TRUNK_SERVERS: &Servers = &[("one", [10, 0, 0, 3]), ("two", [10, 0, 0, 6])];
 
-fn steered_at_random(rng: &mut Rng, vip: Address, servers: &'static Servers) -> Steered {
+fn steered_at_random(rng: &mut Rng, vip: Ipv4, servers: &'static Servers) -> Steered {
     let anyone = |rng: &mut Rng| servers.get(rng.usize(..=servers.len())).map(|(name, _)| *name);
     // The master is active half of the time: what is dropped for want of a server or a next hop says little.
     let signalling = if rng.bool() { Some(servers[0].0) } else { anyone(rng) };

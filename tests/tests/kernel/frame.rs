@@ -4,13 +4,14 @@ use etherparse::{
     Icmpv4Type, IpHeaders, IpNumber, Ipv4Header, Ipv4HeaderSlice, NetSlice, PacketBuilder, SlicedPacket,
     TransportSlice, UdpSlice,
 };
-use voip_ha_ebpf::abi::Address;
+
+use super::net::Ipv4;
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
 
 /// An IPv4 header of a UDP datagram.
-pub(crate) fn ip_header(source: Address, destination: Address) -> Ipv4Header {
+pub(crate) fn ip_header(source: Ipv4, destination: Ipv4) -> Ipv4Header {
     Ipv4Header::new(0, 64, IpNumber::UDP, source, destination).expect("no payload is too large")
 }
 
@@ -26,12 +27,12 @@ pub(crate) fn datagram_with(header: Ipv4Header, ports: (u16, u16), payload: &[u8
 }
 
 /// A frame like one of a call: 20 ms of G.711.
-pub(crate) fn datagram(from: (Address, u16), to: (Address, u16)) -> Vec<u8> {
+pub(crate) fn datagram(from: (Ipv4, u16), to: (Ipv4, u16)) -> Vec<u8> {
     datagram_with(ip_header(from.0, to.0), (from.1, to.1), &[0xd5; 172])
 }
 
 /// An ICMP destination unreachable about a datagram, with its IP header and the eight bytes behind that.
-pub(crate) fn unreachable(from: Address, to: Address, code: u8, about: &[u8]) -> Vec<u8> {
+pub(crate) fn unreachable(from: Ipv4, to: Ipv4, code: u8, about: &[u8]) -> Vec<u8> {
     let kind = Icmpv4Type::Unknown { type_u8: 3, code_u8: code, bytes5to8: [0; 4] };
     let mut frame = Vec::new();
     PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])

@@ -5,16 +5,14 @@ use std::env;
 use anyhow::{Context as _, Result};
 use etherparse::{Icmpv4Type, IpFragOffset, IpHeaders, IpNumber, PacketBuilder};
 use fastrand::Rng;
-use voip_ha_ebpf::abi::Address;
 
 use super::{
     frame::{ETHERNET, datagram_with, ip_header},
-    net::{BACK, FAR_PHONE, FRONT, GATEWAY, NEW_PHONE, NOWHERE, OTHER_VIP, PHONE, REFUSED, SIDE_PHONE, VIP},
+    net::{BACK, FAR_PHONE, FRONT, GATEWAY, Ipv4, NEW_PHONE, NOWHERE, OTHER_VIP, PHONE, REFUSED, SIDE_PHONE, VIP},
 };
 
-const SERVERS: [Address; 6] =
-    [[10, 0, 0, 2], [10, 8, 0, 2], [10, 0, 0, 4], [10, 0, 0, 5], [10, 0, 0, 3], [10, 0, 0, 6]];
-const CLIENTS: [Address; 15] = [
+const SERVERS: [Ipv4; 6] = [[10, 0, 0, 2], [10, 8, 0, 2], [10, 0, 0, 4], [10, 0, 0, 5], [10, 0, 0, 3], [10, 0, 0, 6]];
+const CLIENTS: [Ipv4; 15] = [
     PHONE,
     PHONE,
     PHONE,
@@ -32,7 +30,7 @@ const CLIENTS: [Address; 15] = [
     [10, 0, 0, 2],
 ];
 /// On the way to the cloud.
-const ROUTER: Address = [10, 0, 0, 254];
+const ROUTER: Ipv4 = [10, 0, 0, 254];
 /// Ports of a service or just beside them, and two that are nobody's.
 const PORTS: [u16; 16] =
     [5060, 5060, 5060, 5080, 10_000, 12_345, 15_000, 19_999, 20_000, 22_222, 25_000, 29_999, 5061, 9_999, 0, 53];
@@ -76,7 +74,7 @@ fn from_server(rng: &mut Rng) -> Vec<u8> {
     datagram(rng, from, to, ports)
 }
 
-fn datagram(rng: &mut Rng, from: Address, to: Address, ports: (u16, u16)) -> Vec<u8> {
+fn datagram(rng: &mut Rng, from: Ipv4, to: Ipv4, ports: (u16, u16)) -> Vec<u8> {
     let mut header = ip_header(from, to);
     header.time_to_live = pick(rng, &[64, 64, 64, 64, 64, 64, 255, 3, 2, 1, 0]);
     header.identification = rng.u16(..);

@@ -3,20 +3,19 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use etherparse::{Icmpv4Type, IpNumber, Ipv4HeaderSlice, SlicedPacket, TransportSlice, icmpv4::DestUnreachableHeader};
-use voip_ha_ebpf::abi::Address;
 
 use super::{
     frame::{Datagram, ETHERNET, sum},
-    net::{BACK, MTU, OTHER_VIP, VIP},
+    net::{BACK, Ipv4, MTU, OTHER_VIP, VIP},
     rig::{Act, Ran, next_hop},
 };
 
 /// The servers of a service with their addresses, as the configuration has them.
-pub(crate) type Servers = [(&'static str, Address)];
+pub(crate) type Servers = [(&'static str, Ipv4)];
 
 /// One service as the test steered it.
 pub(crate) struct Steered {
-    pub(crate) vip: Address,
+    pub(crate) vip: Ipv4,
     pub(crate) servers: &'static Servers,
     pub(crate) signalling: Option<&'static str>,
     pub(crate) media: Option<&'static str>,
@@ -29,7 +28,7 @@ impl Steered {
         if port >= 10_000 { self.media } else { self.signalling }
     }
 
-    fn name_of(&self, address: Address) -> Option<&'static str> {
+    fn name_of(&self, address: Ipv4) -> Option<&'static str> {
         self.servers.iter().find(|server| server.1 == address).map(|server| server.0)
     }
 
@@ -129,7 +128,7 @@ fn checksums(before: &[u8], after: &[u8], kind: &Kind) -> Result<()> {
 
 fn to_target(
     after: &[u8],
-    (act, from): (Act, Address),
+    (act, from): (Act, Ipv4),
     new: &Ipv4HeaderSlice<'_>,
     kind: &Kind,
     service: &Steered,
@@ -170,7 +169,7 @@ fn to_client(
     ensure!(new.destination() == old.destination(), "to another client");
     let by_address = |address| steered.iter().find_map(|service| Some((service, service.name_of(address)?)));
     if let Kind::Error { icmp, .. } = *kind {
-        let quoted: Address = after[icmp + 24..icmp + 28].try_into()?;
+        let quoted: Ipv4 = after[icmp + 24..icmp + 28].try_into()?;
         ensure!(steered.iter().any(|service| service.vip == quoted), "about a packet to no VIP");
         let server = by_address(old.source());
         ensure!(server.is_none_or(|(service, name)| service.may_send(name)), "an error got through the fence");

@@ -1,7 +1,7 @@
 //! What the program notes for receipts: packets that a server did not answer, the first packets after a flip, and the flows
 //! that a flip moved.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -14,14 +14,14 @@ use voip_ha_ebpf::abi::{Address, EPOCHS_KEPT, FlowEntry, FlowKey, MAX_FLOWS};
 
 use super::{
     frame::datagram,
-    net::{BACK, FRONT, GATEWAY, MTU, OTHER_VIP, PHONE, VIP, mac},
+    net::{BACK, FRONT, GATEWAY, Ipv4, MTU, OTHER_VIP, PHONE, VIP, mac},
     rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, with_rig},
 };
 
 const SIP: u16 = 5060;
 const RTP: u16 = 10_000;
-const MASTER: Address = [10, 0, 0, 2];
-const CLOUD: Address = [10, 8, 0, 2];
+const MASTER: Ipv4 = [10, 0, 0, 2];
+const CLOUD: Ipv4 = [10, 8, 0, 2];
 
 fn ledger(rig: &Rig) -> Result<Ledger> {
     Ledger::open(&Pins::new(rig.pin_dir()))
@@ -31,12 +31,12 @@ fn send(rig: &mut Rig, client_port: u16, port: u16) -> Result<Act> {
     Ok(rig.run(FRONT, &datagram((PHONE, client_port), (VIP, port)))?.act)
 }
 
-fn answer(rig: &mut Rig, server: Address, port: u16) -> Result<Act> {
+fn answer(rig: &mut Rig, server: Ipv4, port: u16) -> Result<Act> {
     Ok(rig.run(BACK, &datagram((server, port), (PHONE, 4000)))?.act)
 }
 
-fn pending(rig: &Rig, server: Address) -> Result<(u64, u64)> {
-    let SentSinceHeard { sip, rtp, .. } = ledger(rig)?.sent_since_heard(server.into())?;
+fn pending(rig: &Rig, server: Ipv4) -> Result<(u64, u64)> {
+    let SentSinceHeard { sip, rtp, .. } = ledger(rig)?.sent_since_heard(IpAddr::from(server))?;
     Ok((sip, rtp))
 }
 
@@ -85,21 +85,21 @@ fn what_is_not_sent_is_not_pending_and_who_is_fenced_or_elsewhere_is_not_heard()
         rig.steer(PBX, Some("cloud"), None)?;
         send(rig, 4000, RTP)?;
         ensure!(answer(rig, MASTER, RTP)? == Act::Drop, "the master is not fenced");
-        ensure!(ledger(rig)?.seen(MASTER.into())?.heard.is_none(), "a fenced server is no sign of life");
+        ensure!(ledger(rig)?.seen(IpAddr::from(MASTER))?.heard.is_none(), "a fenced server is no sign of life");
         // The answer to a probe is none that a client had.
         rig.run(BACK, &datagram((CLOUD, SIP), (GATEWAY, 33_000)))?;
         ensure!(pending(rig, CLOUD)? == (0, 1), "{:?}", pending(rig, CLOUD)?);
         // A stranger can write any sender.
         rig.run(FRONT, &datagram((CLOUD, RTP), (PHONE, 4000)))?;
-        ensure!(ledger(rig)?.seen(CLOUD.into())?.heard.is_none(), "heard from where it is not");
+        ensure!(ledger(rig)?.seen(IpAddr::from(CLOUD))?.heard.is_none(), "heard from where it is not");
         rig.run(BACK, &datagram((CLOUD, RTP), (PHONE, 4000)))?;
-        ensure!(ledger(rig)?.seen(CLOUD.into())?.heard.is_some(), "not heard from where it is");
+        ensure!(ledger(rig)?.seen(IpAddr::from(CLOUD))?.heard.is_some(), "not heard from where it is");
         Ok(())
     })
 }
 
 fn stamps(rig: &Rig, epoch: u16) -> Result<(Stamps, Stamps)> {
-    let stamps = ledger(rig)?.flip_stamps(VIP.into(), epoch)?;
+    let stamps = ledger(rig)?.flip_stamps(IpAddr::from(VIP), epoch)?;
     Ok((stamps.signalling, stamps.media))
 }
 
@@ -122,7 +122,7 @@ fn the_first_packets_after_a_flip_are_stamped_and_no_others() -> Result<()> {
         ensure!(stamps(rig, epoch)? == first, "a later packet is stamped");
         send(rig, 4000, SIP)?;
         ensure!(stamps(rig, epoch)?.0.first_to.is_some_and(|at| at > back), "signalling has its own stamps");
-        ensure!(ledger(rig)?.flip_stamps(VIP.into(), epoch)?.either() == first.1, "media was first");
+        ensure!(ledger(rig)?.flip_stamps(IpAddr::from(VIP), epoch)?.either() == first.1, "media was first");
         Ok(())
     })
 }
@@ -167,8 +167,8 @@ fn only_a_flip_begins_an_epoch() -> Result<()> {
     })
 }
 
-fn flows(rig: &Rig, vip: Address) -> Result<u64> {
-    ledger(rig)?.take_flows(vip.into())
+fn flows(rig: &Rig, vip: Ipv4) -> Result<u64> {
+    ledger(rig)?.take_flows(IpAddr::from(vip))
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_full_table_of_flows_stops_no_packet() -> Result<()> {
         rig.steer(PBX, Some("cloud"), None)?;
         let mut flows = Tables::open(&Pins::new(rig.pin_dir()))?.flows;
         for number in 0..MAX_FLOWS {
-            let client = number.to_be_bytes();
+            let client = Address::v4(number.to_be_bytes());
             flows.insert(FlowKey { service: 0, client, client_port: 1, service_port: RTP }, FlowEntry::default(), 0)?;
         }
         for port in 4000..4100 {
@@ -238,8 +238,14 @@ fn a_newcomer_and_a_new_service_find_no_notes_of_those_before_them() -> Result<(
         send(&mut rig, 4000, RTP)?;
         ensure!(pending(&rig, MASTER)? == (0, 1), "{:?}", pending(&rig, MASTER)?);
         // Another VIP and another address: the places in the maps are the same.
-        let mut rig = rig.restarted(&SERVICES.replace("192.0.2.10", "192.0.2.30").replace("10.0.0.2'", "10.0.0.9'"))?;
-        let (newcomer, vip) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(192, 0, 2, 30));
+        let mut rig = rig.restarted(
+            &SERVICES
+                .replace("192.0.2.10", "192.0.2.30")
+                .replace("::c000:20a", "::c000:21e")
+                .replace("10.0.0.2'", "10.0.0.9'")
+                .replace("::a00:2'", "::a00:9'"),
+        )?;
+        let (newcomer, vip) = (IpAddr::from([10, 0, 0, 9]), IpAddr::from([192, 0, 2, 30]));
         let ledger = ledger(&rig)?;
         ensure!(rig.number("master")?.0 == 0, "another place");
         ensure!(ledger.sent_since_heard(newcomer)? == SentSinceHeard::default(), "old counts");

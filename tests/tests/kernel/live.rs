@@ -14,11 +14,11 @@ use aya::{
 };
 use lab::wait;
 use voip_ha::datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Steering};
-use voip_ha_ebpf::abi::{Address, Mac};
+use voip_ha_ebpf::abi::Mac;
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, MTU, PHONE, VIP, mac},
+    net::{self, BACK, FRONT, Ipv4, MTU, PHONE, VIP, mac},
     rig::{Act, PBX, PinDir, Rig, SOON, context, run, with_rig},
 };
 
@@ -124,7 +124,7 @@ fn no_packet_sees_half_of_a_flip_or_of_a_next_hop() -> Result<()> {
 }
 
 fn watch(program: &Xdp, runs: &AtomicU64, done: impl Fn() -> bool) -> Result<()> {
-    const SERVERS: [Address; 2] = [[10, 0, 0, 2], [10, 8, 0, 2]];
+    const SERVERS: [Ipv4; 2] = [[10, 0, 0, 2], [10, 8, 0, 2]];
     let frame = datagram((PHONE, 4000), (VIP, 10_000));
     while !done() {
         let ran = run(program, FRONT, &frame)?;

@@ -10,12 +10,12 @@ use anyhow::Result;
 use voip_ha::datapath::Tables as KernelTables;
 use voip_ha_ebpf::{
     abi::{
-        Address, Class, FirstFragment, FragmentKey, MAX_SERVICES, MAX_SLOTS, OriginEntry, Outcome, ServerEntry,
-        ServiceEntry, Slot, SteeringWord,
+        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, MAX_PLACES, MAX_SERVICES, MAX_WAYS, Outcome,
+        ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
     },
-    packet::{self, Frame},
-    rewrite::{self, Rewrite, TOO_BIG_GROWTH, TOO_BIG_LEN},
-    steer::{Action, Hop, Note, Route, RouteQuery, Tables, Verdict, steer},
+    packet::{self, Frame, Network},
+    rewrite,
+    steer::{self, Action, Hop, Kind, News, Route, RouteQuery, Tables, Verdict},
 };
 
 use super::{
@@ -26,8 +26,8 @@ use super::{
 
 /// The tables of one moment.
 pub(crate) struct Model {
-    services: HashMap<Address, ServiceEntry>,
-    origins: HashMap<Address, OriginEntry>,
+    endpoints: HashMap<Address, Endpoint>,
+    services: Vec<ServiceEntry>,
     words: Vec<SteeringWord>,
     servers: Vec<ServerEntry>,
     fragments: Fragments,
@@ -39,17 +39,17 @@ pub(crate) struct Model {
 pub(crate) struct Fragments(Rc<RefCell<HashMap<FragmentKey, FirstFragment>>>);
 
 impl Tables for Model {
-    fn service(&self, vip: &Address) -> Option<&ServiceEntry> {
-        self.services.get(vip)
+    fn endpoint(&self, address: &Address) -> Endpoint {
+        self.endpoints.get(address).copied().unwrap_or(Endpoint::NONE)
     }
-    fn origin(&self, address: &Address) -> Option<&OriginEntry> {
-        self.origins.get(address)
+    fn service(&self, place: ServicePlace) -> Option<&ServiceEntry> {
+        self.services.get(place.0 as usize)
     }
     fn steering(&self, service: u32) -> Option<SteeringWord> {
         self.words.get(service as usize).copied()
     }
-    fn server(&self, slot: Slot) -> Option<&ServerEntry> {
-        self.servers.get(slot.0 as usize)
+    fn server(&self, slot: Slot, family: Family) -> Option<&ServerEntry> {
+        self.servers.get(server_index(slot, family) as usize)
     }
     fn ingress(&self) -> u32 {
         self.ingress.get()
@@ -66,10 +66,10 @@ impl Model {
     /// Copies what the kernel holds now, but for the fragments, which it has to learn by itself.
     pub(crate) fn of(tables: &KernelTables, fragments: &Fragments) -> Result<Self> {
         Ok(Self {
-            services: tables.services()?.into_iter().map(|(vip, entry)| (vip.octets(), entry)).collect(),
-            origins: tables.origins()?.into_iter().map(|(address, entry)| (address.octets(), entry)).collect(),
+            endpoints: tables.endpoints.all().into_iter().collect(),
+            services: (0..MAX_PLACES).map(|place| tables.service(ServicePlace(place))).collect::<Result<_>>()?,
             words: (0..MAX_SERVICES).map(|service| tables.word(service)).collect::<Result<_>>()?,
-            servers: (0..MAX_SLOTS).map(|slot| tables.slot(Slot(slot))).collect::<Result<_>>()?,
+            servers: (0..MAX_WAYS).map(|index| Ok(tables.servers.get(&index, 0)?)).collect::<Result<_>>()?,
             fragments: fragments.clone(),
             ingress: Cell::new(0),
         })
@@ -78,30 +78,55 @@ impl Model {
     /// What the program should make of a frame, where it should count it, and what it should note.
     pub(crate) fn run(&self, from: u32, frame: &[u8]) -> (Ran, Place, Option<Noted>) {
         let mut bytes = frame.to_vec();
-        let mut view = Frame::from_slice(&mut bytes);
         self.ingress.set(from);
-        let verdict = steer(&mut view, self);
-        self.fragments.0.borrow_mut().extend(verdict.to_remember(&mut view));
-        let Verdict { server, class, action, note, .. } = verdict;
-        let (act, outcome) = match action {
-            Action::TellTooBig(mtu) => {
-                let key = packet::fragment_key(&mut view).expect("steer looked at the header");
-                let vip = self.origin(&key.source).map_or(key.destination, |origin| origin.vip);
-                bytes.splice(0..0, [0; TOO_BIG_GROWTH]);
-                rewrite::too_big(&mut Frame::from_slice(&mut bytes), vip, mtu).expect("it is larger than that");
-                bytes.truncate(TOO_BIG_LEN);
+        let network = match packet::network(&mut Frame::from_slice(&mut bytes)) {
+            Ok(network) => network,
+            Err(reason) => {
+                let outcome = steer::pass_by(reason).action.outcome;
+                return (Ran { act: Act::Pass, frame: bytes }, place(None, Class::Other, outcome), None);
+            }
+        };
+        let verdict = steer::steer(&mut Frame::from_slice(&mut bytes), &network, self);
+        if let Some(first) = verdict.to_remember() {
+            self.fragments.0.borrow_mut().insert(network.fragment_key(), first);
+        }
+        let Verdict { server, class, ref action, note, .. } = verdict;
+        let (act, outcome) = self.carry_out(&mut bytes, &network, action);
+        let is_due = match note.news {
+            News::Nothing => false,
+            News::Sent => matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack),
+            News::Heard => matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack),
+            News::Refused => true,
+        };
+        let client = network.source;
+        let noted = server.filter(|_| is_due).map(|server| Noted { server, class, client, note });
+        (Ran { act, frame: bytes }, place(server, class, outcome), noted)
+    }
+
+    fn carry_out(&self, bytes: &mut Vec<u8>, network: &Network, action: &Action) -> (Act, Outcome) {
+        let by_stack = |bytes: &mut Vec<u8>, outcome| {
+            let frame = &mut Frame::from_slice(bytes);
+            rewrite::addresses(frame, network, &action.rewrite).expect("steer looked at the headers");
+            (Act::Pass, outcome)
+        };
+        match action.kind {
+            Kind::Redirect if has_program(&action.hop) => {
+                redirect(bytes, network, action);
+                (Act::Redirect, action.outcome)
+            }
+            Kind::Redirect if action.outcome == Outcome::ToClient => by_stack(bytes, Outcome::ToClientByStack),
+            Kind::Redirect => (Act::Drop, Outcome::NoDevice),
+            Kind::ByStack => by_stack(bytes, action.outcome),
+            Kind::TellTooBig => {
+                let vip = steer::vip_of(network, self);
+                bytes.splice(0..0, vec![0; rewrite::too_big_growth(network.family)]);
+                rewrite::too_big(&mut Frame::from_slice(bytes), network, vip, action.mtu).expect("it is larger");
+                bytes.truncate(rewrite::too_big_length(network));
                 (Act::Transmit, Outcome::ToldTooBig)
             }
-            action => carry_out(&mut view, action),
-        };
-        let is_due = match note {
-            Note::Nothing => false,
-            Note::Sent { .. } => matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack),
-            Note::Heard { .. } => matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack),
-            Note::Refused { .. } => true,
-        };
-        let noted = server.filter(|_| is_due).map(|server| Noted { server, class, note });
-        (Ran { act, frame: bytes }, place(server, class, outcome), noted)
+            Kind::Pass => (Act::Pass, action.outcome),
+            Kind::Drop => (Act::Drop, action.outcome),
+        }
     }
 }
 
@@ -109,36 +134,20 @@ fn place(server: Option<voip_ha_ebpf::abi::ServerNumber>, class: Class, outcome:
     (server, class.name(), outcome.name())
 }
 
-fn carry_out(frame: &mut Frame<'_>, action: Action) -> (Act, Outcome) {
-    match action {
-        Action::ToServer(rewrite, hop) if has_program(&hop) => {
-            redirect(frame, &rewrite, &hop);
-            (Act::Redirect, Outcome::ToServer)
-        }
-        Action::ToServer(..) => (Act::Drop, Outcome::NoDevice),
-        Action::ToClient(rewrite, hop) if has_program(&hop) => {
-            redirect(frame, &rewrite, &hop);
-            (Act::Redirect, Outcome::ToClient)
-        }
-        Action::ToClient(rewrite, _) | Action::ToClientByStack(rewrite) => {
-            rewrite::addresses(frame, &rewrite).expect("steer looked at the headers");
-            (Act::Pass, Outcome::ToClientByStack)
-        }
-        Action::ToServerByStack(rewrite) => {
-            rewrite::addresses(frame, &rewrite).expect("steer looked at the headers");
-            (Act::Pass, Outcome::ToServerByStack)
-        }
-        Action::TellTooBig(_) => unreachable!("it is another frame then"),
-        Action::Pass(outcome) => (Act::Pass, outcome),
-        Action::Drop(outcome) => (Act::Drop, outcome),
-    }
-}
-
 fn has_program(hop: &Hop) -> bool {
-    [FRONT, BACK].contains(&hop.ifindex)
+    [FRONT, BACK].map(net::exit).contains(&hop.exit)
 }
 
-fn redirect(frame: &mut Frame<'_>, rewrite: &Rewrite, hop: &Hop) {
-    rewrite::addresses(frame, rewrite).expect("steer looked at the headers");
-    rewrite::forward(frame, hop).expect("steer looked at the headers");
+fn redirect(bytes: &mut Vec<u8>, network: &Network, action: &Action) {
+    let frame = &mut Frame::from_slice(bytes);
+    rewrite::addresses(frame, network, &action.rewrite).expect("steer looked at the headers");
+    rewrite::count_down(frame, network).expect("steer looked at the headers");
+    let (priority, growth) = (rewrite::priority(frame, network), rewrite::growth(network, &action.hop));
+    if growth < 0 {
+        bytes.drain(..growth.unsigned_abs() as usize);
+    } else {
+        bytes.splice(0..0, vec![0; growth as usize]);
+    }
+    let frame = &mut Frame::from_slice(bytes);
+    rewrite::tag_frame(frame, &action.hop, network.family, priority).expect("steer looked at the headers");
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use anyhow::{Result, ensure};
 use voip_ha::datapath::{Datapath as _, Tables};
 use voip_ha_ebpf::{
-    abi::{Class, FlowKey, MAX_FLIPS, MAX_SERVERS, PendingEntry, ServerNumber, pending_index},
-    steer::Note,
+    abi::{Address, Class, FlowKey, MAX_FLIPS, MAX_SERVERS, PendingEntry, ServerNumber, flip_index, pending_index},
+    steer::{News, Note},
 };
 
 use super::rig::Rig;
@@ -16,6 +16,8 @@ use super::rig::Rig;
 pub(crate) struct Noted {
     pub(crate) server: ServerNumber,
     pub(crate) class: Class,
+    /// Who sent it.
+    pub(crate) client: Address,
     pub(crate) note: Note,
 }
 
@@ -34,24 +36,28 @@ impl Expected {
     /// Takes in a frame that the kernel has just run. Only the kernel knows whether half a millisecond has gone by since it
     /// last wrote when a server was heard.
     pub(crate) fn add(&mut self, tables: &Tables, noted: &Noted) -> Result<()> {
-        let Noted { server, class, note } = *noted;
-        match note {
-            Note::Nothing => {}
-            Note::Sent { flip, flow } => {
+        let Noted { server, class, client, note } = *noted;
+        let Note { flip, is_target, is_flow, client_port, service_port, .. } = note;
+        let flip_at = flip_index(flip.service, flip.epoch, class);
+        match note.news {
+            News::Nothing => {}
+            News::Sent => {
                 let heard_at = tables.signs(server)?.heard_at;
                 let pending = self.pending.entry(pending_index(server, class)).or_default();
                 let before = if pending.heard_at == heard_at { pending.packets } else { 0 };
                 *pending = PendingEntry { heard_at, packets: before + 1 };
-                self.flips.entry(flip.index).or_default()[0] = flip.epoch.into();
-                self.flows.extend(flow);
-            }
-            Note::Heard { flip } => {
-                ensure!(tables.signs(server)?.heard_at != 0, "{server:?} was not heard");
-                if let Some(flip) = flip {
-                    self.flips.entry(flip.index).or_default()[1] = flip.epoch.into();
+                self.flips.entry(flip_at).or_default()[0] = flip.epoch.into();
+                if is_flow {
+                    self.flows.insert(FlowKey { client, service: flip.service, client_port, service_port });
                 }
             }
-            Note::Refused { .. } => drop(self.refused.insert(server.0)),
+            News::Heard => {
+                ensure!(tables.signs(server)?.heard_at != 0, "{server:?} was not heard");
+                if is_target {
+                    self.flips.entry(flip_at).or_default()[1] = flip.epoch.into();
+                }
+            }
+            News::Refused => drop(self.refused.insert(server.0)),
         }
         Ok(())
     }

@@ -27,9 +27,9 @@ use lab::wait;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use voip_ha::{
     config::Config,
-    datapath::{Attachment, Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Steering, unload},
-    ids::{ServerId, ServiceId},
-    sysctl,
+    datapath::{Attachment, Datapath as _, KernelDatapath, KernelLog, Link, NextHop, PinDirectory, Steering, unload},
+    ids::{Family, ServerId, ServiceId},
+    sysctl::{self, Needs},
 };
 use voip_ha_ebpf::abi::{MAX_SERVERS, Mac, ServerNumber};
 
@@ -42,22 +42,22 @@ pub(crate) use voip_ha::datapath::{Ran, XdpAction as Act, context, rehearse as r
 pub(crate) const SERVICES: &str = "
     [[service]]
     name = 'pbx'
-    vip = '192.0.2.10'
+    vip = ['192.0.2.10', '2001:db8::c000:20a']
     sip_ports = [5060, 5080]
     rtp_ports = '10000-19999'
     server = [
-        { name = 'master', address = '10.0.0.2' },
-        { name = 'cloud', address = '10.8.0.2' },
-        { name = 'lost', address = '10.0.0.4' },
-        { name = 'astray', address = '10.0.0.5' },
+        { name = 'master', address = ['10.0.0.2', '2001:db8::a00:2'] },
+        { name = 'cloud', address = ['10.8.0.2', '2001:db8::a08:2'] },
+        { name = 'lost', address = ['10.0.0.4', '2001:db8::a00:4'] },
+        { name = 'astray', address = ['10.0.0.5', '2001:db8::a00:5'] },
     ]
 
     [[service]]
     name = 'trunk'
-    vip = '192.0.2.20'
+    vip = ['192.0.2.20', '2001:db8::c000:214']
     sip_ports = [5060]
     rtp_ports = '20000-29999'
-    server = [{ name = 'one', address = '10.0.0.3' }, { name = 'two', address = '10.0.0.6' }]";
+    server = [{ name = 'one', address = ['10.0.0.3', '2001:db8::a00:3'] }, { name = 'two', address = ['10.0.0.6', '2001:db8::a00:6'] }]";
 
 pub(crate) const PBX: ServiceId = ServiceId(0);
 pub(crate) const TRUNK: ServiceId = ServiceId(1);
@@ -112,7 +112,7 @@ pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
         "two" => (BACK, [2, 0, 10, 0, 0, 6]),
         _ => return None,
     };
-    Some(NextHop { ifindex, mtu: net::MTU, source: net::mac(ifindex), destination })
+    Some(NextHop { ifindex, mtu: net::MTU, source: net::mac(ifindex), destination, vlans: Default::default() })
 }
 
 impl Rig {
@@ -144,10 +144,10 @@ impl Rig {
 
     fn load_at(pins: PinDir, services: &str, log: KernelLog) -> Result<Self> {
         let config = config(services, &pins.0)?;
-        sysctl::prepare(&config.gateway)?;
+        sysctl::prepare(&Needs::of(&config))?;
         let directory = with_lock(|| PinDirectory::open(&pins.0))?;
         let mut datapath = KernelDatapath::load(&config, directory, log)?;
-        let attachments = datapath.attach(&config, &[FRONT, BACK])?;
+        let attachments = datapath.attach(&config, &[FRONT, BACK].map(Link::plain))?;
         Ok(Self { datapath, config, attachments, pins })
     }
 
@@ -159,7 +159,9 @@ impl Rig {
     fn set_next_hops(&mut self) -> Result<()> {
         let servers: Vec<_> = self.config.servers().map(|(id, _, server)| (id, next_hop(&server.name))).collect();
         for (id, hop) in servers {
-            hop.map_or(Ok(()), |hop| self.datapath.set_next_hop(id, hop))?;
+            for family in Family::ALL {
+                hop.map_or(Ok(()), |hop| self.datapath.set_next_hop(id, family, hop))?;
+            }
         }
         Ok(())
     }

@@ -5,19 +5,19 @@ use std::{os::fd::AsFd as _, thread, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use voip_ha::datapath::{Datapath as _, Signal};
-use voip_ha_ebpf::abi::{Address, Outcome, REFUSED_GRAIN_NS};
+use voip_ha_ebpf::abi::{Outcome, REFUSED_GRAIN_NS};
 
 use super::{
     frame::{datagram, patched, unreachable},
-    net::{BACK, GATEWAY},
+    net::{BACK, GATEWAY, Ipv4},
     rig::{Act, Rig, SERVICES, apart, with_rig},
 };
 
-const MASTER: Address = [10, 0, 0, 2];
-const CLOUD: Address = [10, 8, 0, 2];
+const MASTER: Ipv4 = [10, 0, 0, 2];
+const CLOUD: Ipv4 = [10, 8, 0, 2];
 const GRAIN: Duration = Duration::from_nanos(REFUSED_GRAIN_NS);
 
-fn refusal(server: Address) -> Vec<u8> {
+fn refusal(server: Ipv4) -> Vec<u8> {
     unreachable(server, GATEWAY, 3, &datagram((GATEWAY, 4000), (server, 5060)))
 }
 

@@ -5,19 +5,19 @@ use std::{collections::BTreeSet, fs};
 use anyhow::{Context as _, Result, ensure};
 use etherparse::{IpNumber, Ipv4Header};
 use voip_ha::datapath::{Datapath as _, NextHop};
-use voip_ha_ebpf::abi::{Address, Outcome};
+use voip_ha_ebpf::abi::Outcome;
 
 use super::{
     frame::{Datagram, datagram, datagram_with, ip_header, patched, unreachable},
-    net::{BACK, FAR_PHONE, FRONT, GATEWAY, MTU, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
+    net::{BACK, FAR_PHONE, FRONT, GATEWAY, Ipv4, MTU, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
     rig::{Act, PBX, Rig, with_rig},
 };
 
 const SIP: u16 = 5060;
 const RTP: u16 = 10_000;
 const PHONE_PORT: u16 = 40_000;
-const MASTER: Address = [10, 0, 0, 2];
-const CLOUD: Address = [10, 8, 0, 2];
+const MASTER: Ipv4 = [10, 0, 0, 2];
+const CLOUD: Ipv4 = [10, 8, 0, 2];
 
 /// What is expected of one frame: the action, whose counter, which class and outcome.
 type Expected = (Act, Option<&'static str>, &'static str, Outcome);
@@ -34,12 +34,12 @@ fn request(port: u16) -> Vec<u8> {
     datagram((PHONE, PHONE_PORT), (VIP, port))
 }
 
-fn reply(server: Address, port: u16, client: Address) -> Vec<u8> {
+fn reply(server: Ipv4, port: u16, client: Ipv4) -> Vec<u8> {
     datagram((server, port), (client, PHONE_PORT))
 }
 
 /// Sender and receiver of a datagram whose checksums are right.
-fn ends(frame: &[u8]) -> Result<(Address, Address)> {
+fn ends(frame: &[u8]) -> Result<(Ipv4, Ipv4)> {
     let datagram = Datagram::read(frame).context("no whole datagram")?;
     ensure!(datagram.checksums_hold(), "a wrong checksum");
     Ok((datagram.ip.source(), datagram.ip.destination()))
@@ -160,7 +160,7 @@ fn a_draining_server_still_sends_and_is_fenced_when_draining_ends() -> Result<()
 #[test]
 fn signalling_and_media_go_to_different_servers_and_the_fence_lets_three_through() -> Result<()> {
     with_rig(|rig| {
-        let astray: Address = [10, 0, 0, 5];
+        let astray: Ipv4 = [10, 0, 0, 5];
         let everybody = [("master", MASTER), ("cloud", CLOUD), ("astray", astray), ("lost", [10, 0, 0, 4])];
         rig.steer_apart(PBX, [Some("master"), Some("cloud")], Some("astray"))?;
         for (port, class, name, address) in [(SIP, "sip", "master", MASTER), (RTP, "rtp", "cloud", CLOUD)] {

@@ -81,6 +81,15 @@ impl KernelDatapath {
         Ok(attachments)
     }
 
+    /// Lets packets leave by a device more, such as a VLAN interface that was made.
+    ///
+    /// # Errors
+    ///
+    /// The device is not there, or the kernel does not take it.
+    pub fn put_link(&mut self, link: &Link) -> Result<()> {
+        self.tables.put_link(link)
+    }
+
     /// The loaded object, for its log.
     pub fn object(&mut self) -> &mut Ebpf {
         &mut self.object
