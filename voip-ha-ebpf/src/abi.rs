@@ -5,6 +5,7 @@
 //!
 //! Addresses are byte arrays in network order, so that no endianness can be got wrong. Everything else is in host order.
 
+mod calls;
 mod fragments;
 mod notes;
 mod word;
@@ -12,6 +13,7 @@ mod word;
 use core::mem::{align_of, size_of};
 
 pub use self::{
+    calls::{CallEntry, CallKey, MAX_CALLS},
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
     notes::{
         EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,

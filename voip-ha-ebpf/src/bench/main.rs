@@ -5,6 +5,7 @@
 
 mod baselines;
 mod headers;
+mod sip_scan;
 mod wrapper;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -39,6 +40,12 @@ fn feature_free(ctx: XdpContext) -> u32 {
 #[xdp]
 fn fib_lookup(ctx: XdpContext) -> u32 {
     baselines::fib_lookup(&ctx)
+}
+
+/// Looks into a SIP message.
+#[xdp]
+fn sip_scan(ctx: XdpContext) -> u32 {
+    sip_scan::run(&ctx)
 }
 
 #[unsafe(link_section = "license")]
