@@ -21,7 +21,7 @@ mod scanner;
 mod text;
 
 #[cfg(feature = "kernel")]
-pub use self::kernel::{load, scan_loaded};
+pub use self::kernel::Desk;
 pub use self::text::{TEXT_BYTES, Text};
 
 use self::scanner::Scanner;

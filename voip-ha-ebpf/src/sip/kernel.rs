@@ -1,4 +1,4 @@
-//! The scanner in the kernel, for which the XDP program may not loop as long as it likes.
+//! The scanner in the kernel, where a program may not loop as long as it likes.
 
 use core::ffi::c_void;
 
@@ -9,47 +9,45 @@ use aya_ebpf::{
 
 use super::{MOST_STEPS, Scan, TEXT_BYTES, Text, scanner::Scanner};
 
-/// What is handed from step to step.
-struct Loop {
+/// Where a message is scanned: the value of a map, one for each processor.
+///
+/// The scanner is in it too. On the stack the verifier would follow each of its fields, and walk through a step again and again for
+/// what they may be together.
+#[repr(C)]
+pub struct Desk {
+    text: Text,
     scanner: Scanner,
-    text: *const Text,
 }
 
-/// Takes in the message of so many bytes that begins at this place of the frame. Linux 5.18.
-///
-/// Says whether there is one.
-///
-/// # Safety
-///
-/// The context must be that of the running program.
-#[inline(always)]
-pub unsafe fn load(ctx: *mut xdp_md, text: &mut Text, offset: u32, length: u32) -> bool {
-    let length = if length > TEXT_BYTES as u32 { TEXT_BYTES as u32 } else { length };
-    if length == 0 {
-        return false;
+impl Desk {
+    /// Scans the message of so many bytes that begins at this place of the frame, as [`scan`](super::scan) does. Nothing, if the
+    /// frame has not so many, or the message has none. Linux 5.18.
+    ///
+    /// # Safety
+    ///
+    /// The context must be that of the running program.
+    #[inline(always)]
+    pub unsafe fn scan(&mut self, ctx: *mut xdp_md, offset: u32, length: u32) -> Option<Scan> {
+        let length = if length > TEXT_BYTES as u32 { TEXT_BYTES as u32 } else { length };
+        if length == 0 {
+            return None;
+        }
+        // SAFETY: a valid context, and room for so many bytes.
+        if unsafe { bpf_xdp_load_bytes(ctx, offset, self.text.room().cast(), length) } != 0 {
+            return None;
+        }
+        self.text.end(u64::from(length));
+        self.scanner = Scanner::new();
+        let mut desk: *mut Self = self;
+        // SAFETY: the function takes what it is given here, and the kernel calls it before this returns.
+        unsafe { bpf_loop(MOST_STEPS, step as *mut c_void, (&raw mut desk).cast(), 0) };
+        Some(self.scanner.scan())
     }
-    // SAFETY: a valid context, and room for so many bytes.
-    if unsafe { bpf_xdp_load_bytes(ctx, offset, text.room().cast(), length) } != 0 {
-        return false;
-    }
-    text.end(u64::from(length));
-    true
 }
 
-/// [`scan`](super::scan) by the kernel's loop, whose body the verifier walks through once. Linux 5.17.
-#[inline(always)]
-pub fn scan_loaded(text: &Text) -> Scan {
-    let mut state = Loop { scanner: Scanner::new(), text };
-    // SAFETY: the function takes what it is given here, and the kernel calls it before this returns.
-    unsafe { bpf_loop(MOST_STEPS, step as *mut c_void, (&raw mut state).cast(), 0) };
-    state.scanner.scan()
-}
-
-/// Returns 1 to end the loop.
-unsafe extern "C" fn step(_number: u64, state: *mut c_void) -> i64 {
-    // SAFETY: it is what `scan_loaded` hands over.
-    let state = unsafe { &mut *state.cast::<Loop>() };
-    // SAFETY: as above.
-    let text = unsafe { &*state.text };
-    i64::from(!state.scanner.step(text))
+/// Returns 1 to end the loop. The verifier walks through this a few times, not as often as it is called.
+unsafe extern "C" fn step(_number: u64, desk: *mut c_void) -> i64 {
+    // SAFETY: it is what `scan` hands over: a pointer to a desk that nothing else uses meanwhile.
+    let Desk { text, scanner } = unsafe { &mut **desk.cast::<*mut Desk>() };
+    i64::from(!scanner.step(text))
 }

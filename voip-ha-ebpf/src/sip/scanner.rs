@@ -51,7 +51,8 @@ pub(super) struct Scanner {
     kind: Kind,
     to_seen: bool,
     to_tag: bool,
-    done: bool,
+    /// Not zero at the end. A word, because the verifier does not believe that a byte is 0 or 1.
+    done: u32,
 }
 
 impl Scanner {
@@ -66,13 +67,13 @@ impl Scanner {
             kind: Kind::None,
             to_seen: false,
             to_tag: false,
-            done: false,
+            done: 0,
         }
     }
 
     #[inline(always)]
     pub(super) fn scan(&self) -> Scan {
-        Scan { call: self.call, kind: self.kind, to_tag: self.to_tag, gave_up: !self.done }
+        Scan { call: self.call, kind: self.kind, to_tag: self.to_tag, gave_up: self.done == 0 }
     }
 
     /// Takes one step. Says whether there is another one to take.
@@ -91,7 +92,7 @@ impl Scanner {
             Mode::ToParameter => self.to_parameter(text),
             Mode::ToEquals => self.to_equals(text),
         }
-        !self.done
+        self.done == 0
     }
 
     #[inline(always)]
@@ -99,13 +100,13 @@ impl Scanner {
         let word = text.word(self.at);
         let byte = word as u8;
         if self.at >= text.length() {
-            self.done = true;
+            self.done = 1;
         } else if byte == b'\r' || byte == b'\n' {
             // Empty lines before the start line (RFC 3261, section 7.5).
             self.at += 1;
         } else {
             self.kind = kind(word, text.byte(self.at + 8));
-            self.done = self.kind == Kind::None;
+            self.done = u32::from(self.kind == Kind::None);
             self.mode = Mode::Line;
         }
     }
@@ -134,8 +135,8 @@ impl Scanner {
         let word = text.word(self.at);
         let (byte, next) = (word as u8, (word >> 8) as u8);
         match byte {
-            b'\n' => self.done = true,
-            b'\r' => self.done = next == b'\n',
+            b'\n' => self.done = 1,
+            b'\r' => self.done = u32::from(next == b'\n'),
             b'c' | b'C' if (word | CALL_ID_CASE) & first(7) == CALL_ID => self.call_named(7),
             b'i' | b'I' => self.call_named(1),
             b't' | b'T' if !self.to_seen => {
@@ -189,7 +190,7 @@ impl Scanner {
                 let length = self.at - self.value_at;
                 if length != 0 && self.at < text.length() {
                     self.call = call(mixed(self.hash, word & first(rest)), length);
-                    self.done = self.to_seen;
+                    self.done = u32::from(self.to_seen);
                 }
                 self.mode = Mode::Line;
                 return;
@@ -293,7 +294,7 @@ impl Scanner {
         self.to_seen = true;
         self.to_tag = tag;
         self.mode = Mode::Line;
-        self.done = self.call != 0;
+        self.done = u32::from(self.call != 0);
     }
 
     /// At the end of a line: goes on behind it, if the next one begins with white space, and else another way.
