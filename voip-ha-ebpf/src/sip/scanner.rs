@@ -114,15 +114,16 @@ impl Scanner {
     #[inline(always)]
     fn line(&mut self, text: &Text) {
         let start = self.at & !7;
-        let mut kept = u64::MAX << ((self.at & 7) * 8);
+        // What is before is made something else: masked out afterwards, it could leave a byte that only looks like an end.
+        let mut before = !(u64::MAX << ((self.at & 7) * 8));
         for number in 0..WORDS_IN_STEP {
             let at = start + number * 8;
-            let ends = equal(text.aligned(at), b'\n') & kept;
+            let ends = equal(text.aligned(at) | before, b'\n');
             if ends != 0 {
                 self.at = at + place(ends) + 1;
                 return self.header(text);
             }
-            kept = u64::MAX;
+            before = 0;
         }
         self.at = start + WORDS_IN_STEP * 8;
     }

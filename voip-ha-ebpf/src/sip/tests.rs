@@ -57,6 +57,16 @@ fn no_call_is_found_where_there_is_none() {
 }
 
 #[test]
+fn a_byte_that_is_one_more_than_a_line_end_begins_no_line() {
+    for padding in 0..16 {
+        for lines in ["\n\u{b}i: a", "\n\u{b}\u{b}Call-ID: a", "\n\u{b}\ni: a"] {
+            let expected = if lines.ends_with("\ni: a") { call("i: a") } else { 0 };
+            assert_eq!(call(&format!("{:x<padding$}{lines}", "X: ")), expected, "{padding} {lines:?}");
+        }
+    }
+}
+
+#[test]
 fn a_call_that_the_end_of_the_message_may_have_cut_is_none() {
     let message = "INVITE sip:b@x SIP/2.0\r\ni: abcdefgh@ijkl";
     for end in 0..=message.len() {

@@ -1,11 +1,11 @@
 //! Changes to a message that mean something in SIP.
 
 /// What is put in, or in the place of something.
-const PIECES: [&[u8]; 40] = [
+const PIECES: [&[u8]; 41] = [
     b"\r\n", b"\n", b"\r", b"\r\n ", b"\n\t", b" ", b"\t", b"        ", b"\r\n\r\n", b"\n\n", b":", b";", b"=", b"\"", b"\\",
     b"<", b">", b";tag=", b"; TAG\r\n =", b";tag", b"tag=x", b"\r\nTo:", b"\nt :", b"\r\nCall-ID:", b"\ni\t:",
     b"\r\nCALL-ID : a@b\r\n", b"\r\ni:\r\n x\r\n", b"\nTo: <a;tag=1>\n", b"\nt: \"\\\";tag=2\\\\\" <b>;tag=3\n", b"To", b"Call-ID",
-    b"BYE ", b"ACK ", b"CANCEL ", b"SIP/2.0 100 ", b"sip/2.0 200 ", b"\0", b"\x1f", b"\xff", b"\x80",
+    b"BYE ", b"ACK ", b"CANCEL ", b"SIP/2.0 100 ", b"sip/2.0 200 ", b"\0", b"\x0b", b"\x1f", b"\xff", b"\x80",
 ];
 
 /// Makes one to four changes, chosen by a random number: a piece put in or over something, a byte changed, a range left out or

@@ -45,7 +45,7 @@ fn a_message_cut_anywhere_or_with_any_byte_changed_is_read_right() {
     for seed in seeds() {
         for at in 0..seed.len() {
             check(&seed[..at]).unwrap();
-            for byte in [0, b'\n', b' ', b';', b'"', b'<', seed[at] ^ 0x20, seed[at] ^ 0x80] {
+            for byte in [0, b'\n', 0x0b, b' ', b';', b'"', b'<', seed[at] ^ 0x20, seed[at] ^ 0x80] {
                 let mut changed = seed.clone();
                 changed[at] = byte;
                 check(&changed).unwrap();
