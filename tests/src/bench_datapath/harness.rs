@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use voip_ha::datapath::{NextHop, Ran, context, rehearse};
 use voip_ha_ebpf::abi::Address;
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("KERNEL_OBJECTS"), "/voip-ha-bench-ebpf"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("KERNEL_OBJECTS"), "/voip-ha-bench-ebpf"));
 
 /// What a program says of a packet: the numbers of enum xdp_action.
 pub(super) const DROP: u32 = 1;

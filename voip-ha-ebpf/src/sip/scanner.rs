@@ -86,11 +86,11 @@ impl Scanner {
             Mode::CallSpace => self.call_space(text),
             Mode::CallValue => self.call_value(text),
             Mode::ToColon => self.colon(text, Mode::ToOutside),
-            Mode::ToOutside => self.to_outside(text),
-            Mode::ToQuoted => self.to_quoted(text),
-            Mode::ToBracketed => self.to_bracketed(text),
-            Mode::ToParameter => self.to_parameter(text),
-            Mode::ToEquals => self.to_equals(text),
+            Mode::ToOutside => self.outside(text),
+            Mode::ToQuoted => self.quoted(text),
+            Mode::ToBracketed => self.bracketed(text),
+            Mode::ToParameter => self.parameter(text),
+            Mode::ToEquals => self.equals(text),
         }
         self.done == 0
     }
@@ -202,7 +202,7 @@ impl Scanner {
     }
 
     #[inline(always)]
-    fn to_outside(&mut self, text: &Text) {
+    fn outside(&mut self, text: &Text) {
         const TAG: u64 = prefix(b"tag=");
         const TAG_CASE: u64 = prefix(&[CASE, CASE, CASE, 0]);
         let word = text.word(self.at);
@@ -215,14 +215,14 @@ impl Scanner {
         match text.byte(self.at - 1) {
             b'"' => self.mode = Mode::ToQuoted,
             b'<' => self.mode = Mode::ToBracketed,
-            b';' if (text.word(self.at) | TAG_CASE) & first(4) == TAG => self.to_end(true),
+            b';' if (text.word(self.at) | TAG_CASE) & first(4) == TAG => self.end_to(true),
             b';' => self.mode = Mode::ToParameter,
-            _ => self.to_next_line(text),
+            _ => self.next_line_of_to(text),
         }
     }
 
     #[inline(always)]
-    fn to_quoted(&mut self, text: &Text) {
+    fn quoted(&mut self, text: &Text) {
         let word = text.word(self.at);
         let found = equal(word, b'"') | equal(word, b'\\') | equal(word, b'\n');
         if found == 0 {
@@ -234,12 +234,12 @@ impl Scanner {
             b'"' => self.mode = Mode::ToOutside,
             // What follows means itself, unless the line ends (RFC 3261, section 25.1, quoted-pair).
             b'\\' => self.at += u64::from(text.byte(self.at) != b'\n'),
-            _ => self.to_next_line(text),
+            _ => self.next_line_of_to(text),
         }
     }
 
     #[inline(always)]
-    fn to_bracketed(&mut self, text: &Text) {
+    fn bracketed(&mut self, text: &Text) {
         let word = text.word(self.at);
         let found = equal(word, b'>') | equal(word, b'\n');
         if found == 0 {
@@ -249,17 +249,17 @@ impl Scanner {
         self.at += place(found) + 1;
         match text.byte(self.at - 1) {
             b'>' => self.mode = Mode::ToOutside,
-            _ => self.to_next_line(text),
+            _ => self.next_line_of_to(text),
         }
     }
 
     #[inline(always)]
-    fn to_parameter(&mut self, text: &Text) {
+    fn parameter(&mut self, text: &Text) {
         const TAG: u64 = prefix(b"tag");
         let byte = self.skip_blanks(text);
         if byte == u32::from(b'\n') {
             self.at += 1;
-            self.to_next_line(text);
+            self.next_line_of_to(text);
         } else if byte != ON_THE_WAY {
             let is_tag = (text.word(self.at) | all(CASE)) & first(3) == TAG;
             self.at += if is_tag { 3 } else { 0 };
@@ -268,13 +268,13 @@ impl Scanner {
     }
 
     #[inline(always)]
-    fn to_equals(&mut self, text: &Text) {
+    fn equals(&mut self, text: &Text) {
         let byte = self.skip_blanks(text);
         if byte == u32::from(b'\n') {
             self.at += 1;
-            self.to_next_line(text);
+            self.next_line_of_to(text);
         } else if byte == u32::from(b'=') {
-            self.to_end(true);
+            self.end_to(true);
         } else if byte != ON_THE_WAY {
             self.mode = Mode::ToOutside;
         }
@@ -282,16 +282,16 @@ impl Scanner {
 
     /// Behind the end of a line of `To`: the value goes on, in the same mode, if the next one begins with white space.
     #[inline(always)]
-    fn to_next_line(&mut self, text: &Text) {
+    fn next_line_of_to(&mut self, text: &Text) {
         if !is_folded(text.byte(self.at)) {
             // The line is to be seen as any other.
             self.at -= 1;
-            self.to_end(false);
+            self.end_to(false);
         }
     }
 
     #[inline(always)]
-    fn to_end(&mut self, tag: bool) {
+    fn end_to(&mut self, tag: bool) {
         self.to_seen = true;
         self.to_tag = tag;
         self.mode = Mode::Line;

@@ -43,7 +43,8 @@ fn the_same_call_is_found_however_its_header_is_written() {
 
 #[test]
 fn a_call_is_another_one_if_its_value_is_in_any_byte() {
-    let calls = ["a@b", "A@b", "a@b.", "a", "a@", "aaaaaaaa", "aaaaaaab", "aaaaaaaaa"].map(|id| call(&format!("i: {id}")));
+    let calls =
+        ["a@b", "A@b", "a@b.", "a", "a@", "aaaaaaaa", "aaaaaaab", "aaaaaaaaa"].map(|id| call(&format!("i: {id}")));
     for (number, call) in calls.iter().enumerate() {
         assert!(*call != 0 && !calls[..number].contains(call), "{calls:x?}");
     }
@@ -51,7 +52,9 @@ fn a_call_is_another_one_if_its_value_is_in_any_byte() {
 
 #[test]
 fn no_call_is_found_where_there_is_none() {
-    for lines in ["Call-ID:", "Call-ID: \r\nX: y", "Call-ID\r\n: a", "Call-ID a", "Via: i: a", "X: \"\r\n i: a", "\r\ni: a"] {
+    for lines in
+        ["Call-ID:", "Call-ID: \r\nX: y", "Call-ID\r\n: a", "Call-ID a", "Via: i: a", "X: \"\r\n i: a", "\r\ni: a"]
+    {
         assert_eq!(call(lines), 0, "{lines:?}");
     }
 }

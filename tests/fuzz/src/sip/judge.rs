@@ -39,7 +39,8 @@ pub(super) fn read(message: &[u8]) -> Read {
     let all = &message[..message.len().min(TEXT_BYTES)];
     let empty = all.iter().take_while(|byte| b"\r\n".contains(byte)).count();
     let lines: Vec<_> = all[empty..].split_inclusive(|byte| *byte == b'\n').collect();
-    let mut read = Read { kind: lines.first().map_or(Kind::None, |line| kind(line)), call: None, to_tag: false, steps: 0 };
+    let mut read =
+        Read { kind: lines.first().map_or(Kind::None, |line| kind(line)), call: None, to_tag: false, steps: 0 };
     if read.kind == Kind::None {
         return read;
     }
@@ -53,7 +54,8 @@ pub(super) fn read(message: &[u8]) -> Read {
         }
     }
     read.to_tag = to.is_some_and(|value| has_tag(&value));
-    read.steps = empty + all.len() / 8 + lines.len() * 8 + all.iter().filter(|byte| b"\"\\<>;".contains(byte)).count() * 3;
+    read.steps =
+        empty + all.len() / 8 + lines.len() * 8 + all.iter().filter(|byte| b"\"\\<>;".contains(byte)).count() * 3;
     read
 }
 
@@ -118,11 +120,7 @@ fn has_tag(value: &[u8]) -> bool {
     let mut bytes = value.iter().enumerate();
     while let Some((at, byte)) = bytes.next() {
         match byte {
-            b'\\' if quoted => {
-                if value.get(at + 1).is_some_and(|next| *next != b'\n') {
-                    bytes.next();
-                }
-            }
+            b'\\' if quoted && value.get(at + 1).is_some_and(|next| *next != b'\n') => drop(bytes.next()),
             b'"' if !bracketed => quoted = !quoted,
             b'<' if !quoted => bracketed = true,
             b'>' if bracketed => bracketed = false,

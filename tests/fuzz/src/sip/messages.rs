@@ -3,6 +3,7 @@
 use voip_ha_ebpf::sip::Kind;
 
 /// A message and what is to be found in it.
+#[cfg_attr(not(test), expect(dead_code, reason = "the tests read what is to be found"))]
 pub(super) struct Example {
     pub(super) name: &'static str,
     text: &'static str,

@@ -86,8 +86,17 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
         ]).prop_map(|piece| piece.as_bytes().to_vec()),
         1 => prop::collection::vec(any::<u8>(), 0..20),
     ];
-    let line = prop::sample::select(vec!["INVITE sip:a", "BYE ", "SIP/2.0 200", "SIP/2.0 1", "\r\n\r\nACK x", "sip/2.0 9", ""]);
-    (line, prop::collection::vec(piece, 0..120)).prop_map(|(line, pieces)| [line.as_bytes().to_vec(), pieces.concat()].concat())
+    let line = prop::sample::select(vec![
+        "INVITE sip:a",
+        "BYE ",
+        "SIP/2.0 200",
+        "SIP/2.0 1",
+        "\r\n\r\nACK x",
+        "sip/2.0 9",
+        "",
+    ]);
+    (line, prop::collection::vec(piece, 0..120))
+        .prop_map(|(line, pieces)| [line.as_bytes().to_vec(), pieces.concat()].concat())
 }
 
 proptest! {
