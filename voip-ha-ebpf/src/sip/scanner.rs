@@ -188,9 +188,8 @@ impl Scanner {
             if ends != 0 {
                 let rest = place(ends);
                 self.at += rest;
-                let length = self.at - self.value_at;
-                if length != 0 && self.at < text.length() {
-                    self.call = call(mixed(self.hash, word & first(rest)), length);
+                if self.at > self.value_at && self.at < text.length() {
+                    self.call = call(mixed(self.hash, word & first(rest)));
                     self.done = u32::from(self.to_seen);
                 }
                 self.mode = Mode::Line;
@@ -356,16 +355,15 @@ fn kind(word: u64, next: u8) -> Kind {
     }
 }
 
-/// The hash of a value with one word more.
+/// The hash of a value with one word more. What a value has too few bytes for is zero, as no byte of a value is.
 #[inline(always)]
 const fn mixed(hash: u64, word: u64) -> u64 {
     let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32
 }
 
-/// The hash of a whole value. Two values of at most eight bytes never have the same.
+/// The hash of a whole value.
 #[inline(always)]
-const fn call(hash: u64, length: u64) -> u64 {
-    let hash = mixed(hash, length);
+const fn call(hash: u64) -> u64 {
     if hash == 0 { 1 } else { hash }
 }
