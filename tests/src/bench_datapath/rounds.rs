@@ -7,7 +7,7 @@ use aya::programs::ProgramFd;
 
 use super::{
     gateway::Gateway,
-    harness::{Harness, PASS, Stream},
+    harness::{Harness, Stream},
     path::Path,
     scan::{self, Message, frame},
 };
@@ -88,11 +88,11 @@ impl Subject {
         Ok(Self { name: name.to_owned(), program: harness.program(name)?, streams: vec![stream], act, counted })
     }
 
-    /// The scanner, given a message from phones to a gateway. It passes what has a Call-ID.
+    /// The scanner, given a message to a gateway.
     pub(super) fn message(harness: &Harness, message: &Message, gateway: &Gateway) -> Result<Self> {
         let ifindex = gateway.devices.front_index();
         let stream = Stream { frame: frame(&message.bytes()), ifindex, phone_receives: false };
-        Ok(Self { name: message.name.to_owned(), ..Self::baseline(harness, scan::NAME, PASS, stream)? })
+        Ok(Self { name: message.name.to_owned(), ..Self::baseline(harness, scan::NAME, message.act, stream)? })
     }
 
     /// The program of the gateway with this number, given the frames of a path for each of its services: some share a bucket

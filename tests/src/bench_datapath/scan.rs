@@ -9,7 +9,7 @@ use aya::{
 use etherparse::PacketBuilder;
 use voip_ha_ebpf::sip::{Kind, Scan};
 
-use super::harness::OBJECT;
+use super::harness::{DROP, OBJECT, PASS};
 
 /// The name of the program.
 pub(super) const NAME: &str = "sip_scan";
@@ -23,15 +23,27 @@ pub struct Message {
     /// Its name in tables and data.
     pub name: &'static str,
     bytes: usize,
-    /// The Call-ID is the last header but one, and there is no body.
-    late: bool,
+    form: Form,
+    /// What the program says.
+    pub(super) act: u32,
 }
 
-/// All of them: INVITEs with few codecs, with some, and with the Call-ID where it is furthest.
-pub static MESSAGES: [Message; 3] = [
-    Message { name: "sip-call-id-scan-500", bytes: 500, late: false },
-    Message { name: "sip-call-id-scan-1000", bytes: 1000, late: false },
-    Message { name: "sip-call-id-scan-1400-late", bytes: 1400, late: true },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The Call-ID is the fourth header, and there is a body.
+    Usual,
+    /// The Call-ID is the last header but one.
+    Late,
+    /// Nothing but the shortest of lines, so that the scanner gives up.
+    Lines,
+}
+
+/// All of them: INVITEs with few codecs, with some, with the Call-ID where it is furthest, and made to cost as much as can be.
+pub static MESSAGES: [Message; 4] = [
+    Message { name: "sip-call-id-scan-500", bytes: 500, form: Form::Usual, act: PASS },
+    Message { name: "sip-call-id-scan-1000", bytes: 1000, form: Form::Usual, act: PASS },
+    Message { name: "sip-call-id-scan-1400-late", bytes: 1400, form: Form::Late, act: PASS },
+    Message { name: "sip-call-id-scan-given-up", bytes: 1400, form: Form::Lines, act: DROP },
 ];
 
 impl Message {
@@ -45,14 +57,15 @@ impl Message {
                         From: \"Alice\" <sip:alice@192.0.2.10>;tag=1928301774\r\n\
                         To: \"Bob\" <sip:+4930123456@192.0.2.10;user=phone>\r\n"
             .to_owned();
-        let line = if self.late {
-            "X-Header: some value that nobody reads\r\n"
-        } else {
-            text += CALL_ID;
-            text += "CSeq: 314159 INVITE\r\nContact: <sip:alice@198.51.100.7:5062>\r\n\r\n";
-            "a=rtpmap:8 PCMA/8000\r\n"
+        let (line, end) = match self.form {
+            Form::Usual => {
+                text += CALL_ID;
+                text += "CSeq: 314159 INVITE\r\nContact: <sip:alice@198.51.100.7:5062>\r\n\r\n";
+                ("a=rtpmap:8 PCMA/8000\r\n", String::new())
+            }
+            Form::Late => ("X-Header: some value that nobody reads\r\n", CALL_ID.to_owned() + END),
+            Form::Lines => ("X\n", String::new()),
         };
-        let end = if self.late { CALL_ID.to_owned() + END } else { String::new() };
         while text.len() + line.len() + end.len() <= self.bytes {
             text += line;
         }
