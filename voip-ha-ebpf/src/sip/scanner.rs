@@ -6,6 +6,8 @@ use super::{
     text::Text,
 };
 
+/// Bytes of empty lines before the start line that are passed over (RFC 3261, section 7.5). Only streams should have them at all.
+const MOST_EMPTY: u64 = 8;
 /// Words of a line that are looked at in one step.
 const WORDS_IN_STEP: u64 = 8;
 /// What [`Scanner::skip_blanks`] says if it is not through with them.
@@ -101,8 +103,7 @@ impl Scanner {
         let byte = word as u8;
         if self.at >= text.length() {
             self.done = 1;
-        } else if byte == b'\r' || byte == b'\n' {
-            // Empty lines before the start line (RFC 3261, section 7.5).
+        } else if (byte == b'\r' || byte == b'\n') && self.at < MOST_EMPTY {
             self.at += 1;
         } else {
             self.kind = kind(word, text.byte(self.at + 8));

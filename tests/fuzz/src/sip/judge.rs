@@ -37,7 +37,8 @@ pub(super) fn plainly(value: &[u8]) -> u64 {
 /// Reads a message as far as the scanner looks.
 pub(super) fn read(message: &[u8]) -> Read {
     let all = &message[..message.len().min(TEXT_BYTES)];
-    let empty = all.iter().take_while(|byte| b"\r\n".contains(byte)).count();
+    // No SIP begins with more empty lines than that.
+    let empty = all.iter().take(8).take_while(|byte| b"\r\n".contains(byte)).count();
     let lines: Vec<_> = all[empty..].split_inclusive(|byte| *byte == b'\n').collect();
     let mut read =
         Read { kind: lines.first().map_or(Kind::None, |line| kind(line)), call: None, to_tag: false, steps: 0 };
