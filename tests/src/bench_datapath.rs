@@ -10,6 +10,7 @@ mod network;
 mod path;
 mod picture;
 mod rounds;
+mod scan;
 mod table;
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf};
@@ -20,6 +21,7 @@ pub use self::{
     figures::{Cost, Data, Growth, Rate, Spread},
     harness::MOST_FLOWS,
     path::{PATHS, Path},
+    scan::{KernelScanner, MESSAGES, Message},
 };
 use self::{
     gateway::{Gateway, PinRoot},
@@ -50,7 +52,7 @@ pub struct Settings {
     pub rounds: usize,
     /// Numbers of flows.
     pub flows: Vec<u32>,
-    /// Names of paths, out of [`PATHS`].
+    /// Names of paths and messages, out of [`path_names`].
     pub paths: Vec<String>,
     /// Whether larger configurations are measured too.
     pub growth: bool,
@@ -58,6 +60,11 @@ pub struct Settings {
     pub json: Option<PathBuf>,
     /// Where the page with the picture goes.
     pub html: Option<PathBuf>,
+}
+
+/// The names of all [`PATHS`], and of the [`MESSAGES`] that are scanned.
+pub fn path_names() -> impl Iterator<Item = &'static str> {
+    PATHS.iter().map(|path| path.name).chain(MESSAGES.iter().map(|message| message.name))
 }
 
 /// Measures, prints a table and writes the files.
@@ -116,7 +123,7 @@ fn in_namespace(settings: &Settings, rounds: Range<usize>, series: &mut Series) 
     let work = work(settings, &harness, &mut gateways)?;
     rounds::measure(&mut harness, &gateways, &work, rounds, series)?;
     let mut verified_insns = BTreeMap::from([("voip_ha".to_owned(), gateways[0].verified_insns()?)]);
-    for name in [BARE_REDIRECT, FEATURE_FREE, FIB_LOOKUP] {
+    for name in [BARE_REDIRECT, FEATURE_FREE, FIB_LOOKUP, scan::NAME] {
         verified_insns.insert(name.to_owned(), harness.verified_insns(name)?);
     }
     Ok(Facts { verified_insns, map_bytes: gateways[0].map_bytes()? })
@@ -142,7 +149,10 @@ fn work(settings: &Settings, harness: &Harness, gateways: &mut [Gateway]) -> Res
         Subject::baseline(harness, FIB_LOOKUP, PASS, outwards)?,
     ];
     for name in &settings.paths {
-        subjects.push(Subject::path(named(name)?, name.clone(), gateways, 0)?);
+        subjects.push(match MESSAGES.iter().find(|message| message.name == name) {
+            Some(message) => Subject::message(harness, message, &gateways[0])?,
+            None => Subject::path(named(name)?, name.clone(), gateways, 0)?,
+        });
     }
     let mut work: Vec<_> = subjects.into_iter().map(|subject| (subject, settings.flows.clone())).collect();
     if settings.growth {

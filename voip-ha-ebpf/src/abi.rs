@@ -26,6 +26,7 @@ macro_rules! named_enum {
 }
 
 mod address;
+mod calls;
 mod endpoints;
 mod entries;
 mod fragments;
@@ -36,6 +37,7 @@ use core::mem::{align_of, size_of};
 
 pub use self::{
     address::{Address, FAMILIES, Family},
+    calls::{CallEntry, CallKey, MAX_CALLS},
     endpoints::{ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, EndpointRow, ServicePlace, first_row, rows_of},
     entries::{
         Forwarding, LINK_PROBES, LINK_ROWS, LinkEntry, MAX_SIP_PORTS, MAX_TAGS, NO_EXIT, Ports, ServerEntry,

@@ -8,4 +8,5 @@ pub mod abi;
 pub mod checksum;
 pub mod packet;
 pub mod rewrite;
+pub mod sip;
 pub mod steer;

@@ -15,8 +15,21 @@ use crate::command::Invocation;
 use crate::setup::{self, Need};
 use watch::watch;
 
-/// The targets of the package `voip-ha-fuzz`. The binary of each has `fuzz-` in front.
-const TARGETS: [&str; 1] = ["packet"];
+/// One of the targets of the package `voip-ha-fuzz`.
+struct Target {
+    /// That of its binary has `fuzz-` in front.
+    name: &'static str,
+    /// Bytes of the longest input.
+    longest: usize,
+    /// Its part of the time for all of them, in quarters.
+    quarters: u32,
+}
+
+static TARGETS: [Target; 2] = [
+    // What a longer frame has more is payload.
+    Target { name: "packet", longest: 256, quarters: 3 },
+    Target { name: "sip", longest: 600, quarters: 1 },
+];
 
 /// Makes the compiler count, in a table that libFuzzer finds, how often each branch is taken, and tell it what is compared. What
 /// cargo-fuzz asks for too, but without the address sanitizer, which only a nightly compiler has.
@@ -28,9 +41,6 @@ const INSTRUMENTED: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// Bytes of the longest input. What a longer frame has more is payload.
-const LONGEST: usize = 256;
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// For how long each target is searched
@@ -38,7 +48,7 @@ pub(crate) struct Args {
     seconds: u64,
 
     /// Only this target
-    #[arg(long, value_parser = PossibleValuesParser::new(TARGETS))]
+    #[arg(long, value_parser = PossibleValuesParser::new(TARGETS.each_ref().map(|target| target.name)))]
     target: Option<String>,
 
     /// Try one input, such as one that was found
@@ -47,23 +57,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let targets: Vec<_> =
-        TARGETS.into_iter().filter(|name| args.target.as_ref().is_none_or(|only| only == name)).collect();
+    let chosen = |target: &&Target| args.target.as_ref().is_none_or(|only| only == target.name);
+    let targets: Vec<_> = TARGETS.iter().filter(chosen).collect();
     if let (Some(input), [target]) = (&args.replay, targets.as_slice()) {
         return replay(target, &env::current_dir()?.join(input));
     }
-    search_all(&targets, Duration::from_secs(args.seconds))
+    let time = Duration::from_secs(args.seconds);
+    search_all(targets.into_iter().map(|target| (target, time)))
 }
 
-/// Searches each target for this long. Fails at the first finding.
+/// Searches all targets for this long together. Fails at the first finding.
 pub(crate) fn search(time: Duration) -> Result<()> {
-    search_all(&TARGETS, time)
+    search_all(TARGETS.iter().map(|target| (target, time * target.quarters / 4)))
 }
 
-fn search_all(targets: &[&str], time: Duration) -> Result<()> {
+fn search_all(targets: impl Iterator<Item = (&'static Target, Duration)>) -> Result<()> {
     let fuzzers = build()?;
-    for target in targets {
-        search_one(&fuzzers, target, time).with_context(|| format!("fuzz target `{target}`"))?;
+    for (target, time) in targets {
+        search_one(&fuzzers, target, time).with_context(|| format!("fuzz target `{}`", target.name))?;
     }
     Ok(())
 }
@@ -81,9 +92,9 @@ fn build() -> Result<PathBuf> {
     Ok(target_dir()?.join(host).join("fuzz"))
 }
 
-fn search_one(fuzzers: &Path, target: &str, time: Duration) -> Result<()> {
+fn search_one(fuzzers: &Path, target: &Target, time: Duration) -> Result<()> {
     // What was learnt in earlier runs stays in the corpus, and is where this one begins.
-    let own = target_dir()?.join("fuzz").join(target);
+    let own = target_dir()?.join("fuzz").join(target.name);
     let [corpus, seeds, findings] = ["corpus", "seeds", "findings"].map(|name| own.join(name));
     for dir in [&corpus, &seeds, &findings] {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
@@ -93,7 +104,7 @@ fn search_one(fuzzers: &Path, target: &str, time: Duration) -> Result<()> {
     let fuzzer = Invocation::new([binary(fuzzers, target)])
         .args([&corpus, &seeds])
         .args([prefix])
-        .args([format!("-max_total_time={}", time.as_secs()), format!("-max_len={LONGEST}")])
+        .args([format!("-max_total_time={}", time.as_secs()), format!("-max_len={}", target.longest)])
         // An input takes microseconds, but a busy machine may stand still for seconds.
         .args(["-timeout=100", "-print_final_stats=1"])
         .env("VOIP_HA_FUZZ_SEEDS", &seeds);
@@ -101,17 +112,17 @@ fn search_one(fuzzers: &Path, target: &str, time: Duration) -> Result<()> {
     let input = fs::read(&found).with_context(|| found.display().to_string())?;
     eprintln!("input: {}", hex(&input));
     eprintln!("saved: {}", found.display());
-    eprintln!("again: cargo xtask fuzz --target {target} --replay {}", found.display());
+    eprintln!("again: cargo xtask fuzz --target {} --replay {}", target.name, found.display());
     bail!("an input of {} bytes breaks what must hold", input.len())
 }
 
-fn replay(target: &str, input: &Path) -> Result<()> {
+fn replay(target: &Target, input: &Path) -> Result<()> {
     let fuzzers = build()?;
     Invocation::new([binary(&fuzzers, target)]).args([input]).env("RUST_BACKTRACE", "1").run()
 }
 
-fn binary(fuzzers: &Path, target: &str) -> PathBuf {
-    fuzzers.join(format!("fuzz-{target}"))
+fn binary(fuzzers: &Path, target: &Target) -> PathBuf {
+    fuzzers.join(format!("fuzz-{}", target.name))
 }
 
 fn hex(bytes: &[u8]) -> String {

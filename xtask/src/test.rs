@@ -14,7 +14,7 @@ use crate::setup::{self, BPF_TARGET, Compiler, Core, Name, Need};
 /// The package whose integration tests need root.
 const LAB: &str = "voip-ha-tests";
 
-/// For how long each fuzz target is searched for faults.
+/// For how long the fuzz targets are searched for faults, all together.
 const FUZZING: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]

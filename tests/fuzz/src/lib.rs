@@ -6,6 +6,7 @@
 
 pub mod packet;
 mod room;
+pub mod sip;
 
 use std::{env, fs, path::Path};
 

@@ -15,14 +15,14 @@ use aya::{
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use voip_ha::{
     config::Config,
-    datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Pins, Steering, Tables},
+    datapath::{Datapath as _, KernelDatapath, KernelLog, Link, NextHop, PinDirectory, Pins, Steering, Tables},
     ids::{Family, ServiceId},
     sysctl,
 };
-use voip_ha_ebpf::abi::{Address, Mac};
+use voip_ha_ebpf::abi::Mac;
 
 use super::{
-    network::{Devices, MTU, PHONES},
+    network::{Devices, Ipv4, MTU, PHONES},
     path::Host,
 };
 
@@ -60,7 +60,7 @@ impl Gateway {
         sysctl::prepare(&sysctl::Needs::of(&config))?;
         let pins = Pins::new(&directory);
         let mut datapath = KernelDatapath::load(&config, PinDirectory::open(&directory)?, KernelLog::Off)?;
-        datapath.attach(&config, &[devices.front_index(), devices.back_index()])?;
+        datapath.attach(&config, &[devices.front_index(), devices.back_index()].map(Link::plain))?;
         for (id, _, server) in config.servers() {
             let address = server.addresses.v4.context("a server without an IPv4 address")?;
             datapath.set_next_hop(id, Family::V4, next_hop(&devices, address.octets()))?;
@@ -79,7 +79,7 @@ impl Gateway {
     }
 
     /// The address of one of the hosts that packets of a service go between.
-    pub(super) fn address(&self, host: Host, service: u8) -> Address {
+    pub(super) fn address(&self, host: Host, service: u8) -> Ipv4 {
         match host {
             Host::Phone => PHONES,
             Host::Vip => vip(&self.devices, service),
@@ -150,19 +150,19 @@ fn text(devices: &Devices, pin_dir: &Path, services: u8, servers: u8) -> String 
     text
 }
 
-fn vip(devices: &Devices, service: u8) -> Address {
+fn vip(devices: &Devices, service: u8) -> Ipv4 {
     [192, 0, devices.gateway + 1, 10 + service]
 }
 
-fn server(devices: &Devices, service: u8, place: u8) -> Address {
+fn server(devices: &Devices, service: u8, place: u8) -> Ipv4 {
     [10, devices.gateway, service, 2 + place]
 }
 
-fn next_hop(devices: &Devices, [a, b, c, d]: Address) -> NextHop {
+fn next_hop(devices: &Devices, [a, b, c, d]: Ipv4) -> NextHop {
     let (ifindex, destination): (u32, Mac) = (devices.back_index(), [2, 0, a, b, c, d]);
     NextHop { ifindex, mtu: MTU, source: devices.mac(ifindex), destination, vlans: Default::default() }
 }
 
-fn dotted(address: Address) -> String {
+fn dotted(address: Ipv4) -> String {
     std::net::Ipv4Addr::from(address).to_string()
 }

@@ -6,6 +6,7 @@
 //! What is read is the processor time of this thread, not the duration that the kernel reports: that is in whole
 //! nanoseconds, which is a few hundredths of what is measured here. Time in which others had the processor is in neither.
 
+use super::network::Ipv4;
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, TestRunOptions, include_bytes_aligned,
@@ -14,9 +15,8 @@ use aya::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use voip_ha::datapath::{NextHop, Ran, context, rehearse};
-use voip_ha_ebpf::abi::Address;
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("KERNEL_OBJECTS"), "/voip-ha-bench-ebpf"));
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("KERNEL_OBJECTS"), "/voip-ha-bench-ebpf"));
 
 /// What a program says of a packet: the numbers of enum xdp_action.
 pub(super) const DROP: u32 = 1;
@@ -51,7 +51,7 @@ pub(super) struct Harness {
 
 impl Harness {
     /// Loads the programs. The baselines forward what is for `vip` to `server`.
-    pub(super) fn load(vip: Address, server: Address, hop: &NextHop) -> Result<Self> {
+    pub(super) fn load(vip: Ipv4, server: Ipv4, hop: &NextHop) -> Result<Self> {
         let mut object = Ebpf::load(OBJECT).context("cannot load the programs of the bench")?;
         for (name, program) in object.programs_mut() {
             let program: &mut Xdp = program.try_into()?;

@@ -11,12 +11,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use voip_ha_ebpf::abi::{Address, Mac};
+use voip_ha_ebpf::abi::Mac;
 
 /// Of all devices.
 pub(super) const MTU: u32 = 1500;
+/// An IPv4 address in network byte order.
+pub(super) type Ipv4 = [u8; 4];
+
 /// The network that phones are in, behind a router of the front network: 65,536 addresses.
-pub(super) const PHONES: Address = [100, 64, 0, 0];
+pub(super) const PHONES: Ipv4 = [100, 64, 0, 0];
 
 /// The two devices of one gateway.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +89,7 @@ impl Devices {
     }
 
     /// The gateway's own address towards phones.
-    pub(super) fn address(&self) -> Address {
+    pub(super) fn address(&self) -> Ipv4 {
         [198, 18, self.gateway, 1]
     }
 

@@ -9,6 +9,7 @@ use super::{
     gateway::Gateway,
     harness::{Harness, Stream},
     path::Path,
+    scan::{self, Message, frame},
 };
 
 /// Packets of one measurement, or as many as there are flows: a tenth of a second or less.
@@ -85,6 +86,13 @@ impl Subject {
     pub(super) fn baseline(harness: &Harness, name: &str, act: u32, stream: Stream) -> Result<Self> {
         let counted = if name == "feature_free" { Counted::ByBaseline } else { Counted::Not };
         Ok(Self { name: name.to_owned(), program: harness.program(name)?, streams: vec![stream], act, counted })
+    }
+
+    /// The scanner, given a message to a gateway.
+    pub(super) fn message(harness: &Harness, message: &Message, gateway: &Gateway) -> Result<Self> {
+        let ifindex = gateway.devices.front_index();
+        let stream = Stream { frame: frame(&message.bytes()), ifindex, phone_receives: false };
+        Ok(Self { name: message.name.to_owned(), ..Self::baseline(harness, scan::NAME, message.act, stream)? })
     }
 
     /// The program of the gateway with this number, given the frames of a path for each of its services: some share a bucket

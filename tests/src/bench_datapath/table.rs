@@ -18,6 +18,9 @@ const BAD: Style = AnsiColor::Red.on_default();
 const MOST_TO_FEATURE_FREE: f64 = 2.0;
 /// So many times what it costs with the fewest flows may it cost with the most.
 const MOST_TO_FEWEST_FLOWS: f64 = 1.15;
+/// So long may it take to look into an INVITE of 1 kB.
+const MOST_FOR_SCAN_NS: f64 = 1000.0;
+const SCAN: &str = "sip-call-id-scan-1000";
 
 /// Prints all of it to standard output.
 pub(super) fn print(data: &Data) -> Result<()> {
@@ -37,7 +40,7 @@ fn costs(data: &Data) -> Vec<String> {
     let mut lines = vec![
         String::new(),
         format!(
-            "{HEADING}{:<18} {:>8} {:>9}   {:>6} {:>6} {:>6} {:>6} {:>15} {:>25}{HEADING:#}",
+            "{HEADING}{:<26} {:>8} {:>9}   {:>6} {:>6} {:>6} {:>6} {:>15} {:>25}{HEADING:#}",
             "PATH", "FLOWS", "ns/PACKET", "min", "p25", "p75", "max", "× BARE REDIRECT", "× FEATURE-FREE (p25–p75)"
         ),
     ];
@@ -49,7 +52,7 @@ fn costs(data: &Data) -> Vec<String> {
                 ("feature-free", any.feature_free_ns),
                 ("FIB look-up", any.fib_lookup_ns),
             ] {
-                lines.push(format!("{ASIDE}{name:<18} {flows:>8} {ns:>9.1}{ASIDE:#}"));
+                lines.push(format!("{ASIDE}{name:<26} {flows:>8} {ns:>9.1}{ASIDE:#}"));
             }
         }
         lines.extend(of_flows.into_iter().map(row));
@@ -67,7 +70,7 @@ fn row(cost: &Cost) -> String {
     let (bare, free) = (cost.ns / cost.bare_redirect_ns, cost.to_feature_free);
     let spread = range(&cost.ns_spread);
     let ratio = format!("{:.2} ({:.2}–{:.2})", free.p50, free.p25, free.p75);
-    format!("{:<18} {:>8} {:>9.1}   {spread} {bare:>15.2} {ratio:>25}", cost.path, cost.flows, cost.ns)
+    format!("{:<26} {:>8} {:>9.1}   {spread} {bare:>15.2} {ratio:>25}", cost.path, cost.flows, cost.ns)
 }
 
 fn range(Spread { min, p25, p75, max, .. }: &Spread) -> String {
@@ -79,7 +82,7 @@ fn growth(data: &Data) -> Vec<String> {
         return Vec::new();
     }
     let heading = format!(
-        "{HEADING}{:<18} {:>8} {:>9}   {:>6} {:>6} {:>6} {:>6} {:>15} {:>25}{HEADING:#}",
+        "{HEADING}{:<26} {:>8} {:>9}   {:>6} {:>6} {:>6} {:>6} {:>15} {:>25}{HEADING:#}",
         "PATH", "SERVICES", "ns/PACKET", "min", "p25", "p75", "max", "SERVERS", "× SMALLEST (p25–p75)"
     );
     let mut lines = vec![String::new(), heading];
@@ -88,7 +91,7 @@ fn growth(data: &Data) -> Vec<String> {
         let ratio = format!("{:.2} ({:.2}–{:.2})", to.p50, to.p25, to.p75);
         let (services, servers, ns) = (entry.services, entry.servers, entry.ns);
         let spread = range(&entry.ns_spread);
-        lines.push(format!("{:<18} {services:>8} {ns:>9.1}   {spread} {servers:>15} {ratio:>25}", entry.path));
+        lines.push(format!("{:<26} {services:>8} {ns:>9.1}   {spread} {servers:>15} {ratio:>25}", entry.path));
     }
     lines
 }
@@ -138,6 +141,12 @@ fn targets(data: &Data) -> Vec<String> {
         let (ns, flows) = (worst.ns, counted(worst.flows));
         let what = format!("{RTP_OUT}: ≤ {RTP_IN} plus one FIB look-up, {limit:.1} ns");
         lines.push(judged(ns <= limit, &what, &format!("{ns:.1} ns with {flows}")));
+    }
+    let scans = flows.iter().filter_map(|&flows| data.cost(SCAN, flows));
+    if let Some(worst) = furthest(scans, |cost| cost.ns) {
+        let what = format!("{SCAN}: ≤ 1 µs");
+        let reached = format!("{:.1} ns with {}", worst.ns, counted(worst.flows));
+        lines.push(judged(worst.ns <= MOST_FOR_SCAN_NS, &what, &reached));
     }
     lines
 }
@@ -217,6 +226,16 @@ pub(super) mod tests {
         assert!(text.contains("met     rtp-in-nat: ≤ 2.0 × feature-free: 2.00 × with 1 flow\n"), "{text}");
         assert!(text.contains("plus one FIB look-up, 80.0 ns: 80.0 ns with 1 flow\n"), "{text}");
         assert!(!text.contains("MISSED"), "{text}");
+    }
+
+    #[test]
+    fn a_scan_may_take_a_microsecond() {
+        let line = |ns| {
+            let text = text(&data(vec![cost(SCAN, 1, 300.0, 1.0), cost(SCAN, 1000, ns, 1.0)]));
+            anstream::adapter::strip_str(&text).to_string().lines().last().unwrap_or_default().to_owned()
+        };
+        assert_eq!(line(1000.0), "met     sip-call-id-scan-1000: ≤ 1 µs: 1000.0 ns with 1000 flows");
+        assert_eq!(line(1000.1), "MISSED  sip-call-id-scan-1000: ≤ 1 µs: 1000.1 ns with 1000 flows");
     }
 
     #[test]

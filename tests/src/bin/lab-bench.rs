@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::PossibleValuesParser};
 use lab::{
     bench::{self, Fault, NAMES, Settings},
-    bench_datapath::{self, MOST_FLOWS, PATHS},
+    bench_datapath::{self, MOST_FLOWS, path_names},
 };
 
 /// Measures voip-ha beside what people use today, in the lab's network.
@@ -72,7 +72,7 @@ struct Datapath {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_FLOWS)))]
     flows: Vec<u32>,
     /// Paths to measure [default: all]
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = PATHS.each_ref().map(|path| path.name))]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(path_names()))]
     paths: Vec<String>,
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
@@ -118,7 +118,7 @@ fn settings(arguments: Failover) -> Settings {
 impl Datapath {
     fn settings(self) -> bench_datapath::Settings {
         let Self { rounds, flows, paths, json, html } = self;
-        let all = || PATHS.iter().map(|path| path.name.to_owned()).collect();
+        let all = || path_names().map(str::to_owned).collect();
         let paths = if paths.is_empty() { all() } else { paths };
         bench_datapath::Settings { rounds: rounds.into(), flows, paths, growth: true, json, html }
     }

@@ -1,10 +1,12 @@
 //! What `cargo xtask bench datapath` measures the XDP program with, and beside: a wrapper that gives each run a whole frame
-//! of another flow, a target that does nothing, and baselines. A binary of its own, no part of the gateway.
+//! of another flow, a target that does nothing, baselines, and the scanner of SIP messages alone. A binary of its own, no part of
+//! the gateway.
 #![no_std]
 #![no_main]
 
 mod baselines;
 mod headers;
+mod sip_scan;
 mod wrapper;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
@@ -39,6 +41,12 @@ fn feature_free(ctx: XdpContext) -> u32 {
 #[xdp]
 fn fib_lookup(ctx: XdpContext) -> u32 {
     baselines::fib_lookup(&ctx)
+}
+
+/// Looks into a SIP message.
+#[xdp]
+fn sip_scan(ctx: XdpContext) -> u32 {
+    sip_scan::run(&ctx)
 }
 
 #[unsafe(link_section = "license")]

@@ -88,7 +88,7 @@ impl Seen {
             self.found = Some(path.into());
         } else {
             self.is_told |= line.starts_with("MS: ");
-            let chatter = ["INFO: ", "WARNING: Failed to find", "stat::", "Done ", "#", "\""]
+            let chatter = ["INFO: ", "WARNING: Failed to find", "Loaded ", "stat::", "Done ", "#", "\""]
                 .iter()
                 .any(|start| line.starts_with(start));
             return (!self.is_told && !chatter).then_some(line);
