@@ -12,8 +12,8 @@ use voip_ha_ebpf::abi::{Address, Class, Endpoint, ServerEntry, ServerNumber, ser
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, Ipv4, MTU, OTHER_VIP, PHONE, SIDE, VIP, mac},
-    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, config, next_hop, with_lock},
+    net::{self, BACK, FRONT, Ipv4, OTHER_VIP, PHONE, SIDE, VIP},
+    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, by_back, config, next_hop, with_lock},
 };
 
 /// The services of the rig after a change: `master`, `lost` and `two` have left, a newcomer is in the master's place, and
@@ -112,7 +112,7 @@ fn an_interface_that_was_made_anew_gets_a_new_link() -> Result<()> {
 #[test]
 fn a_device_that_the_configuration_no_longer_names_is_none_that_packets_leave_by() -> Result<()> {
     apart(|| {
-        let rig = Rig::ready()?;
+        let mut rig = Rig::ready()?;
         rig.datapath.put_link(&Link::plain(SIDE))?;
         let rig = rig.restarted(SERVICES)?;
         let links = rig.datapath.tables().links()?;
@@ -155,11 +155,7 @@ fn a_newcomer_is_not_written_over_the_entry_that_packets_look_at() -> Result<()>
         let mut rig = Rig::ready()?;
         let master = rig.server("master")?;
         // Once more, so that the entry in use is in the bank that an unused number would begin with.
-        rig.datapath.set_next_hop(
-            master,
-            Family::V4,
-            NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6], vlans: Default::default() },
-        )?;
+        rig.datapath.set_next_hop(master, Family::V4, by_back([2; 6]))?;
         let slot = rig.datapath.tables().word(0)?.target(Class::Sip).context("nobody is active")?;
         let entry = rig.datapath.tables().slot(slot, Family::V4)?;
         let rig = rig.restarted(CHANGED)?;
@@ -209,7 +205,8 @@ fn a_service_that_left_the_configuration_is_none_of_the_gateways_business() -> R
 #[test]
 fn a_service_with_a_new_vip_is_a_new_service_and_has_no_active_server() -> Result<()> {
     apart(|| {
-        let mut rig = Rig::ready()?.restarted(&SERVICES.replace("192.0.2.10", "192.0.2.30"))?;
+        let mut rig = Rig::ready()?
+            .restarted(&SERVICES.replace("192.0.2.10", "192.0.2.30").replace("::c000:20a", "::c000:21e"))?;
         ensure!(rig.datapath.steering(PBX) == Steering::default(), "{:?}", rig.datapath.steering(PBX));
         ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "not-service", "the old VIP is still served");
         ensure!(outcome(&mut rig, FRONT, &request([192, 0, 2, 30]))? == "no-active-server", "to whom?");
@@ -223,10 +220,10 @@ fn a_server_that_moves_to_another_service_is_active_in_neither() -> Result<()> {
         let mut rig = Rig::ready()?;
         rig.steer(TRUNK, Some("two"), Some("one"))?;
         let number = rig.number("two")?;
-        let moved = SERVICES.replace(", { name = 'two', address = '10.0.0.6' }", "").replace(
-            "{ name = 'lost', address = '10.0.0.4' }",
-            "{ name = 'lost', address = '10.0.0.4' }, { name = 'two', address = '10.0.0.6' }",
-        );
+        let (two, lost) = ("{ name = 'two'", "{ name = 'lost'");
+        let entry = &SERVICES[SERVICES.find(two).context("no such server")?..];
+        let entry = &entry[..=entry.find('}').context("no end")?];
+        let moved = SERVICES.replace(&format!(", {entry}"), "").replace(lost, &format!("{entry}, {lost}"));
         let mut rig = rig.restarted(&moved)?;
         ensure!(rig.number("two")? == number, "another number");
         let expected = Steering::to(rig.server("one")?);
@@ -251,13 +248,9 @@ fn a_server_that_left_and_came_back_starts_from_zero() -> Result<()> {
         let mut rig = Rig::ready()?;
         let master = rig.server("master")?;
         // Written twice, so that both of its slots hold a way to it.
-        rig.datapath.set_next_hop(
-            master,
-            Family::V4,
-            NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2; 6], vlans: Default::default() },
-        )?;
+        rig.datapath.set_next_hop(master, Family::V4, by_back([2; 6]))?;
         target(&mut rig, VIP)?;
-        let without = SERVICES.replace("{ name = 'master', address = '10.0.0.2' },", "");
+        let without = SERVICES.replace("{ name = 'master', address = ['10.0.0.2', '2001:db8::a00:2'] },", "");
         let mut rig = rig.restarted(&without)?.restarted(SERVICES)?;
         let master = rig.number("master")?;
         rig.steer(PBX, Some("master"), None)?;

@@ -1,5 +1,7 @@
 //! Random frames from a seed: to the services, from the servers, about something else, and each of them garbled.
 
+mod six;
+
 use std::env;
 
 use anyhow::{Context as _, Result};
@@ -52,6 +54,15 @@ pub(crate) fn frame(rng: &mut Rng) -> (u32, Vec<u8>) {
         12 => unrelated(rng),
         _ => (0..rng.usize(ETHERNET..200)).map(|_| rng.u8(..)).collect(),
     };
+    if rng.u8(..3) == 0 {
+        frame = six::twin(rng, &frame).unwrap_or(frame);
+    }
+    if rng.u8(..8) == 0 {
+        frame.splice(12..12, [0x81, 0x00, rng.u8(..), rng.u8(..)]);
+        if rng.bool() {
+            frame.splice(12..12, [0x88, 0xa8, rng.u8(..), rng.u8(..)]);
+        }
+    }
     // Half of the frames stay as they are, a quarter is garbled once, and so on.
     while rng.bool() {
         garble(rng, &mut frame);

@@ -1,6 +1,8 @@
 //! Promises about a frame that is not as it was, checked with another parser than the program's: whatever the tables and the code
 //! say, these hold.
 
+mod six;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use etherparse::{Icmpv4Type, IpNumber, Ipv4HeaderSlice, SlicedPacket, TransportSlice, icmpv4::DestUnreachableHeader};
 
@@ -82,14 +84,22 @@ impl Kind {
 /// Judges what the program did to a frame.
 pub(crate) fn judge(before: &[u8], ran: &Ran, steered: &[Steered; 2]) -> Result<()> {
     let after = ran.frame.as_slice();
-    if ran.act == Act::Transmit {
-        return told_too_big(before, after);
-    }
     if after == before {
         ensure!(ran.act != Act::Redirect, "redirected to where it came from");
         return Ok(());
     }
     ensure!(ran.act != Act::Drop, "changed, then dropped");
+    // No server of the rig is behind a VLAN: what is redirected has no tags. What the stack gets, or the sender, has them still.
+    let (tags, before) = without_tags(before);
+    let (kept, after) = without_tags(after);
+    ensure!(kept == if ran.act == Act::Redirect { &[] } else { tags }, "tags {tags:02x?} became {kept:02x?}");
+    if before.get(12..14) == Some(&[0x86, 0xdd]) {
+        return six::judge(&before, ran.act, &after, steered);
+    }
+    let (before, after) = (before.as_slice(), after.as_slice());
+    if ran.act == Act::Transmit {
+        return told_too_big(before, after);
+    }
     let header = |frame| Ipv4HeaderSlice::from_slice(frame).context("no IPv4 header");
     let (old, new) = (header(&before[ETHERNET..])?, header(&after[ETHERNET..])?);
     let kind = Kind::of(before, &old)?;
@@ -102,6 +112,13 @@ pub(crate) fn judge(before: &[u8], ran: &Ran, steered: &[Steered; 2]) -> Result<
         Some(service) => to_target(after, (ran.act, old.source()), &new, &kind, service),
         None => to_client(after, &old, &new, &kind, steered),
     }
+}
+
+/// The tags of a frame, and the frame without them.
+fn without_tags(frame: &[u8]) -> (&[u8], Vec<u8>) {
+    let is_tag = |at: usize| matches!(frame.get(at..at + 2), Some([0x81, 0x00] | [0x88, 0xa8]));
+    let end = (12..).step_by(4).find(|at| !is_tag(*at)).unwrap_or(12);
+    (&frame[12..end], [&frame[..12], &frame[end..]].concat())
 }
 
 /// A checksum that was right is right, and one that was wrong is not hidden.

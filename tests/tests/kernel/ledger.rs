@@ -6,16 +6,17 @@ use std::net::IpAddr;
 use anyhow::{Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use voip_ha::{
-    datapath::{Datapath as _, Ledger, NextHop, Pins, SentSinceHeard, Stamps, Steering, Tables},
+    datapath::{Datapath as _, Ledger, Pins, SentSinceHeard, Stamps, Steering, Tables},
     decision::Choice,
+    ids::Family,
     journal::monotonic,
 };
 use voip_ha_ebpf::abi::{Address, EPOCHS_KEPT, FlowEntry, FlowKey, MAX_FLOWS};
 
 use super::{
     frame::datagram,
-    net::{BACK, FRONT, GATEWAY, Ipv4, MTU, OTHER_VIP, PHONE, VIP, mac},
-    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, with_rig},
+    net::{BACK, FRONT, GATEWAY, Ipv4, OTHER_VIP, PHONE, VIP},
+    rig::{Act, PBX, Rig, SERVICES, TRUNK, apart, by_back, with_rig},
 };
 
 const SIP: u16 = 5060;
@@ -156,7 +157,7 @@ fn only_a_flip_begins_an_epoch() -> Result<()> {
     with_rig(|rig| {
         let epoch = rig.steer(PBX, Some("cloud"), Some("master"))?;
         let (cloud, hop) = (rig.server("cloud")?, [2, 9, 9, 9, 9, 9]);
-        rig.datapath.set_next_hop(cloud, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: hop })?;
+        rig.datapath.set_next_hop(cloud, Family::V4, by_back(hop))?;
         rig.datapath.end_census(PBX);
         ensure!(rig.steer(PBX, Some("cloud"), None)? == epoch, "the fence is no flip");
         ensure!(rig.datapath.steer(PBX, Steering::to(cloud)) == epoch, "the same again is no flip");

@@ -13,13 +13,16 @@ use aya::{
     programs::{TestRun as _, Xdp},
 };
 use lab::wait;
-use voip_ha::datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Steering};
+use voip_ha::{
+    datapath::{Datapath as _, KernelDatapath, KernelLog, PinDirectory, Steering},
+    ids::Family,
+};
 use voip_ha_ebpf::abi::Mac;
 
 use super::{
     frame::datagram,
-    net::{self, BACK, FRONT, Ipv4, MTU, PHONE, VIP, mac},
-    rig::{Act, PBX, PinDir, Rig, SOON, context, run, with_rig},
+    net::{self, BACK, FRONT, Ipv4, PHONE, VIP},
+    rig::{Act, PBX, PinDir, Rig, SOON, by_back, context, run, with_rig},
 };
 
 /// As many flips as fit into this time, and never fewer than these.
@@ -83,7 +86,7 @@ fn write_all_the_time(rig: &mut Rig, runs: &AtomicU64, stop: &AtomicBool) -> Res
         let active = servers[flip % 2];
         rig.datapath.steer(PBX, Steering::to(active));
         let destination = hop_of(flip % 2, (flip / 2 % 256) as u8);
-        rig.datapath.set_next_hop(active, NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination })?;
+        rig.datapath.set_next_hop(active, Family::V4, by_back(destination))?;
         // A slot is written again only when no packet can still be reading it; elsewhere netlink's pace sees to that.
         let seen = runs.load(Ordering::Relaxed);
         while runs.load(Ordering::Relaxed) < seen + 2 && !stop.load(Ordering::Relaxed) {
@@ -110,9 +113,9 @@ fn no_packet_sees_half_of_a_flip_or_of_a_next_hop() -> Result<()> {
         let (stop, runs) = (AtomicBool::new(false), AtomicU64::new(0));
         // Both start with an address of this kind.
         for (number, name) in ["master", "cloud"].into_iter().enumerate() {
-            let hop = NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: hop_of(number, 0) };
+            let hop = by_back(hop_of(number, 0));
             let server = rig.server(name)?;
-            rig.datapath.set_next_hop(server, hop)?;
+            rig.datapath.set_next_hop(server, Family::V4, hop)?;
         }
         thread::scope(|scope| {
             let writer = scope.spawn(|| write_all_the_time(rig, &runs, &stop));

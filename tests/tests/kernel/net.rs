@@ -89,9 +89,9 @@ const LINKS_6: &str = "
     neigh add 2001:db8::a00:2 lladdr 02:00:0a:00:00:02 dev back nud permanent
     neigh add 2001:db8::a00:fe lladdr 02:00:0a:00:00:fe dev back nud permanent
     route add 2001:db8::cb00:7100/121 via 2001:db8::c633:64fe
-    route add blackhole 2001:db8::cb00:7180/122
-    route add unreachable 2001:db8::cb00:71c0/123
-    route add prohibit 2001:db8::cb00:71e0/124
+    route replace blackhole 2001:db8::cb00:7180/122
+    route replace unreachable 2001:db8::cb00:71c0/123
+    route replace prohibit 2001:db8::cb00:71e0/124
     route add 2001:db8::a08:0/120 via 2001:db8::a00:fe";
 
 /// Builds the network in the namespace of this thread.

@@ -38,7 +38,7 @@ fn a_pinned_map_of_another_layout_is_refused_by_name_and_left_alone() -> Result<
         for name in maps(&own)? {
             let strange = PinDir::claim()?;
             let directory = PinDirectory::open(&strange.0)?;
-            let other = if name == "SERVICES" { "ORIGINS" } else { "SERVICES" };
+            let other = if name == "SERVICES" { "SERVERS" } else { "SERVICES" };
             MapData::from_pin(own.map(other))?.pin(directory.pins().map(name))?;
             let pins = directory.pins().directory();
             let config = config(SERVICES, &strange.0)?;

@@ -112,7 +112,12 @@ pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
         "two" => (BACK, [2, 0, 10, 0, 0, 6]),
         _ => return None,
     };
-    Some(NextHop { ifindex, mtu: net::MTU, source: net::mac(ifindex), destination, vlans: Default::default() })
+    Some(NextHop { ifindex, source: net::mac(ifindex), ..by_back(destination) })
+}
+
+/// A way by the back device, without tags.
+pub(crate) fn by_back(destination: Mac) -> NextHop {
+    NextHop { ifindex: BACK, mtu: net::MTU, source: net::mac(BACK), destination, vlans: Default::default() }
 }
 
 impl Rig {

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::{IpNumber, Ipv4Header};
-use voip_ha::datapath::{Datapath as _, NextHop};
+use voip_ha::{datapath::Datapath as _, ids::Family};
 use voip_ha_ebpf::abi::Outcome;
 
 use super::{
     frame::{Datagram, datagram, datagram_with, ip_header, patched, unreachable},
-    net::{BACK, FAR_PHONE, FRONT, GATEWAY, Ipv4, MTU, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP, mac},
-    rig::{Act, PBX, Rig, with_rig},
+    net::{BACK, FAR_PHONE, FRONT, GATEWAY, Ipv4, MTU, NEW_PHONE, NOWHERE, PHONE, REFUSED, SIDE_PHONE, VIP},
+    rig::{Act, PBX, Rig, by_back, with_rig},
 };
 
 const SIP: u16 = 5060;
@@ -70,7 +70,7 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         (BACK, reply(MASTER, SIP, SIDE_PHONE), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
         (BACK, in_parts(large.clone()), (Act::Pass, Some("master"), "sip", O::ToClientByStack)),
         (FRONT, patched(request(SIP), 0, &[0xff; 6]), (Act::Pass, None, "other", O::NotUnicast)),
-        (FRONT, patched(request(SIP), 12, &[0x86, 0xdd]), (Act::Pass, None, "other", O::NotIpv4)),
+        (FRONT, patched(request(SIP), 12, &[0x86, 0xdd]), (Act::Pass, None, "other", O::NotIp)),
         (FRONT, datagram((PHONE, SIP), (NEW_PHONE, SIP)), (Act::Pass, None, "other", O::NotService)),
         (FRONT, patched(request(SIP), 23, &[IpNumber::TCP.0]), (Act::Pass, None, "other", O::NotUdp)),
         (FRONT, fragment(PHONE, VIP), (Act::Redirect, Some("master"), "sip", O::ToServer)),
@@ -209,9 +209,9 @@ fn a_new_next_hop_is_used_by_the_very_next_packet_and_leaves_the_others_alone() 
     with_rig(|rig| {
         rig.steer(PBX, Some("master"), Some("cloud"))?;
         for last in 1..=5 {
-            let hop = NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2, 9, 9, 9, 9, last] };
+            let hop = by_back([2, 9, 9, 9, 9, last]);
             let (master, before) = (rig.server("master")?, rig.datapath.steering(PBX));
-            rig.datapath.set_next_hop(master, hop)?;
+            rig.datapath.set_next_hop(master, Family::V4, hop)?;
             ensure!(rig.datapath.steering(PBX) == before, "a next hop is no decision");
             let sent = expect(rig, FRONT, &request(SIP), (Act::Redirect, Some("master"), "sip", Outcome::ToServer))?;
             ensure!(sent[..6] == hop.destination, "to {:02x?}", &sent[..6]);
@@ -227,9 +227,9 @@ fn a_server_that_had_no_next_hop_gets_packets_as_soon_as_it_has_one() -> Result<
     with_rig(|rig| {
         rig.steer(PBX, Some("lost"), None)?;
         expect(rig, FRONT, &request(SIP), (Act::Drop, Some("lost"), "sip", Outcome::NoNextHop))?;
-        let hop = NextHop { ifindex: BACK, mtu: MTU, source: mac(BACK), destination: [2, 0, 10, 0, 0, 4] };
+        let hop = by_back([2, 0, 10, 0, 0, 4]);
         let lost = rig.server("lost")?;
-        rig.datapath.set_next_hop(lost, hop)?;
+        rig.datapath.set_next_hop(lost, Family::V4, hop)?;
         let sent = expect(rig, FRONT, &request(SIP), (Act::Redirect, Some("lost"), "sip", Outcome::ToServer))?;
         ensure!(ends(&sent)? == (PHONE, [10, 0, 0, 4]) && sent[..6] == hop.destination, "{:?}", ends(&sent)?);
         Ok(())

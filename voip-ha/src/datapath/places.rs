@@ -9,7 +9,7 @@ use voip_ha_ebpf::abi::{
 
 use super::{mapped::Words, tables::Tables};
 use crate::{
-    config::{Addresses, Config, Server},
+    config::{Addresses, Config, Server, Service},
     ids::{ServerId, ServiceId},
 };
 
@@ -64,13 +64,25 @@ impl Places {
     /// Removes services and servers that left the configuration from the tables. The words of services that stay go on
     /// naming servers that left, until [`Places::set_words_right`].
     pub(super) fn remove_others(&self, config: &Config, tables: &mut Tables, words: &Words) -> Result<()> {
-        let vips: Vec<_> = config.services.iter().flat_map(|service| keys(&service.vips)).collect();
-        for (vip, place) in held_places(tables)?.into_iter().filter(|(vip, _)| !vips.contains(vip)) {
-            tables.endpoints.remove(vip);
-            let index = place.service();
-            if !self.services.iter().any(|stays| stays.service() == index) {
+        let held = held_places(tables)?;
+        let stay = |vip: &Address, index: u32| {
+            let is_its = |(service, place): (&Service, &ServicePlace)| {
+                place.service() == index && keys(&service.vips).contains(vip)
+            };
+            config.services.iter().zip(&self.services).any(is_its)
+        };
+        let staying: BTreeSet<_> = held
+            .iter()
+            .map(|(vip, place)| (vip, place.service()))
+            .filter(|(vip, index)| stay(vip, *index))
+            .map(|(_, index)| index)
+            .collect();
+        for (vip, place) in held.iter().filter(|(vip, place)| !stay(vip, place.service())) {
+            tables.endpoints.remove(*vip);
+            if !staying.contains(&place.service()) {
                 // The epoch goes on: the next service with this index must not find stamps under its own.
-                words.store(index, SteeringWord::new(Named::default(), words.load(index).epoch()));
+                let epoch = words.load(place.service()).epoch();
+                words.store(place.service(), SteeringWord::new(Named::default(), epoch));
             }
         }
         let addresses: Vec<_> = config.servers().flat_map(|(_, _, server)| keys(&server.addresses)).collect();
