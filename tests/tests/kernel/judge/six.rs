@@ -30,7 +30,8 @@ pub(super) fn judge(before: &[u8], act: Act, after: &[u8], steered: &[Steered; 2
     );
     let down = old.hop_limit.wrapping_sub(new.hop_limit);
     ensure!(down == u8::from(act == Act::Redirect), "hop limit from {} to {}", old.hop_limit, new.hop_limit);
-    let is_error = old.next_header == IpNumber::IPV6_ICMP;
+    // Or behind extension headers, which are not read here.
+    let is_error = ![IpNumber::UDP, IpNumber::IPV6_FRAGMENTATION_HEADER].contains(&old.next_header);
     // Nothing but addresses, hop limit and what covers them.
     let may_change = |at: usize| match at {
         0..12 | 21..54 => true,
