@@ -124,8 +124,9 @@ fn later_history(directory: &Path, last: u64) -> io::Result<Vec<Event>> {
     // The newest file that has any event is enough, and the others may be many megabytes.
     for (_, path) in log::files(directory, HISTORY)?.into_iter().rev() {
         let (records, _) = lines::<Record>(&path)?;
-        let events =
-            records.into_iter().filter_map(|record| if let Record::Event(event) = record { Some(*event) } else { None });
+        let events = records
+            .into_iter()
+            .filter_map(|record| if let Record::Event(event) = record { Some(*event) } else { None });
         let events: Vec<_> = events.collect();
         if !events.is_empty() {
             return Ok(events.into_iter().filter(|event| event.number > last).collect());
