@@ -66,6 +66,14 @@ fn what_is_left_of_a_drain_is_shown_survives_the_controller_and_is_told_at_the_e
     meter.finish()?;
     let events = says(&gateway, &["events"])?;
     assert!(events.contains("new disk, master drains for 600 s at most"), "{events}");
+
+    says(&gateway, &["drain", "backup"])?;
+    let receipt = wait::until(10 * SECOND, "the receipt of the second drain", || {
+        let receipts = says(&gateway, &["events", "--receipts", "--json"])?;
+        let receipts = receipts.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
+        Ok(receipts.into_iter().find(|receipt| receipt["from"] == "backup"))
+    })?;
+    assert_eq!((&receipt["rtp_flows"], &receipt["drain_s"]), (&0.into(), &600.into()), "the first was forgotten");
     Ok(())
 }
 
