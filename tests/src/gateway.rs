@@ -134,7 +134,7 @@ pub fn cli(lab: &Lab, arguments: &[&str]) -> Result<Answer> {
     let reads_disk = arguments.iter().any(|argument| matches!(*argument, "report" | "show" | "--receipts"));
     if reads_disk {
         command.arg("--dir").arg(state_dir(lab));
-    } else if matches!(arguments.first(), Some(&("status" | "switch" | "hold" | "events")))
+    } else if matches!(arguments.first(), Some(&("status" | "switch" | "hold" | "drain" | "events")))
         || arguments.contains(&"verify")
     {
         command.arg("--socket").arg(socket(lab));

@@ -45,7 +45,6 @@ enum Verb {
     Switch(switch::Switch),
     /// Hold a service as it is, or let it go
     Hold(hold::Hold),
-    /// Take a server out gracefully: new calls go to the next, running ones stay. Or show what is left
     Drain(drain::Drain),
     /// Show what the kernel holds; works without the daemon
     Maps(maps::Maps),

@@ -4,10 +4,10 @@
 //!
 //! Signalling (SIP) and media (RTP) of a service go to the same server, unless an operator parts them.
 //!
-//! The rules, first match first. *Eligible* is a server that is up and that the packet path has a way to.
+//! The rules, first match first. *Eligible* is a server that is up and that the packet path has a way to. The first one is
+//! the one that drains, because it has calls still, then it goes by priority.
 //! 1. An operator holds the service: nothing changes by itself. Only a forced switch is followed.
-//! 2. The server of signalling is down: the first eligible one takes over, and media with it if it was there too. One that
-//!    drains is before all others: it has calls still.
+//! 2. The server of signalling is down: the first eligible one takes over, and media with it if it was there too.
 //! 3. It refuses service: the first eligible one takes over signalling and media, and it drains.
 //! 4. The server of media is down: media goes where signalling is.
 //! 5. Failback is `auto` and no choice is in force: an eligible server before the active one in priority, once it has been

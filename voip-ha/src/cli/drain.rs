@@ -14,12 +14,11 @@ use crate::{
 /// Longest time that a server may drain.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Take a server out gracefully: the next one becomes active, and running calls stay where they are until they end. Without
-/// a name, show what is left.
+/// Take a server out without cutting its calls; without a name, show what is left.
 ///
 /// New calls go to the next server that is up, by priority. RTP, BYE, re-INVITE and everything else of running calls goes on
-/// to the server that drains. It is fenced when its time is over, or when it goes down. Once it has no calls any more, stop
-/// it. A held service is not drained; holding it later does not stop the time.
+/// to the server that drains, until they end. It is fenced when its time is over, or when it goes down. Once it has no calls
+/// any more, stop it. A held service is not drained; holding it later does not stop the time.
 #[derive(Args)]
 pub(super) struct Drain {
     /// Name of the server; with --end, also of the service
