@@ -59,7 +59,8 @@ pub(super) fn judge(before: &[u8], act: Act, after: &[u8], steered: &[Steered; 2
 fn to_server(after: &[u8], act: Act, (old, from): ([u8; 16], [u8; 16]), to: Ipv4, service: &Steered) -> Result<()> {
     let name = service.name_of(to).with_context(|| format!("to {to:?}, which is no server of the service"))?;
     let targets = [service.signalling, service.media];
-    ensure!(targets.contains(&Some(name)) || is_fragment(after), "to {name}, which is not active");
+    // A later fragment follows the first one, wherever that went; it may be behind extension headers.
+    ensure!(targets.contains(&Some(name)) || !is_datagram(after), "to {name}, which is not active");
     if act == Act::Redirect {
         let hop = next_hop(name).context("to a server without a next hop")?;
         ensure!(hop.ifindex == BACK && after[..12] == [hop.destination, hop.source].concat(), "by a wrong next hop");
@@ -68,8 +69,8 @@ fn to_server(after: &[u8], act: Act, (old, from): ([u8; 16], [u8; 16]), to: Ipv4
     Ok(())
 }
 
-fn is_fragment(frame: &[u8]) -> bool {
-    frame[ETHERNET + 6] == 44
+fn is_datagram(frame: &[u8]) -> bool {
+    frame[ETHERNET + 6] == IpNumber::UDP.0
 }
 
 /// Whether the checksum of UDP or ICMPv6 right behind the header is right; nothing if there is none.
