@@ -10,7 +10,7 @@ mod track;
 mod track_tests;
 
 use std::{
-    net::{SocketAddrV4, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -36,25 +36,27 @@ pub struct Stream {
     /// Bound, not connected: like a phone, it hears datagrams from anywhere and does not notice ICMP errors.
     pub socket: UdpSocket,
     /// Where the packets go and where echoes must come from.
-    pub remote: SocketAddrV4,
+    pub remote: SocketAddr,
 }
 
 impl Stream {
     /// `count` streams from the lab's phone addresses to every second port of `remote`, beginning with its own.
-    pub fn open(lab: &Lab, remote: SocketAddrV4, count: u16) -> Result<Vec<Self>> {
+    pub fn open(lab: &Lab, remote: impl Into<SocketAddr>, count: u16) -> Result<Vec<Self>> {
+        let remote = remote.into();
         let port = |number: u16| number.checked_mul(2).and_then(|above| remote.port().checked_add(above));
-        let remote = |number| Some(SocketAddrV4::new(*remote.ip(), port(number)?));
+        let remote = |number| Some(SocketAddr::new(remote.ip(), port(number)?));
         let remotes: Option<Vec<_>> = (0..count).map(remote).collect();
         Self::open_each(lab, remotes.context("ports beyond 65535")?)
     }
 
     /// `count` streams from the lab's phone addresses, all of them to `remote`.
-    pub fn open_to_one_port(lab: &Lab, remote: SocketAddrV4, count: usize) -> Result<Vec<Self>> {
-        Self::open_each(lab, vec![remote; count])
+    pub fn open_to_one_port(lab: &Lab, remote: impl Into<SocketAddr>, count: usize) -> Result<Vec<Self>> {
+        Self::open_each(lab, vec![remote.into(); count])
     }
 
-    fn open_each(lab: &Lab, remotes: Vec<SocketAddrV4>) -> Result<Vec<Self>> {
-        let addresses: Vec<_> = lab.phone_addresses().collect();
+    fn open_each(lab: &Lab, remotes: Vec<SocketAddr>) -> Result<Vec<Self>> {
+        let Some(first) = remotes.first() else { return Ok(Vec::new()) };
+        let addresses = lab.phone_addresses_for(first.ip())?;
         lab.phones().run(move || {
             let stream = |(remote, address)| Ok(Self { socket: UdpSocket::bind((address, 0))?, remote });
             remotes.into_iter().zip(addresses.into_iter().cycle()).map(stream).collect()

@@ -9,7 +9,7 @@ mod transaction;
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -66,11 +66,13 @@ enum Action {
 }
 
 impl Phones {
-    /// `count` phones, spread over the lab's phone addresses, all of which use the server at `server`.
-    pub fn new(lab: &Lab, server: SocketAddrV4, count: usize) -> Result<Self> {
+    /// `count` phones, spread over the lab's phone addresses, all of which use the server at `server`, by
+    /// its family.
+    pub fn new(lab: &Lab, server: impl Into<SocketAddr>, count: usize) -> Result<Self> {
+        let server = server.into();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let addresses: Vec<_> = lab.phone_addresses().collect();
-        let open = move || -> Result<Vec<(Ipv4Addr, UdpSocket, UdpSocket)>> {
+        let addresses = lab.phone_addresses_for(server.ip())?;
+        let open = move || -> Result<Vec<(IpAddr, UdpSocket, UdpSocket)>> {
             let one = |address| Ok((address, UdpSocket::bind((address, 0))?, UdpSocket::bind((address, 0))?));
             addresses.into_iter().cycle().take(count).map(one).collect()
         };

@@ -10,7 +10,7 @@ mod media;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     path::PathBuf,
     process::Command,
@@ -27,7 +27,8 @@ use rustix::{
 use crate::{
     process::Process,
     program,
-    topology::{Lab, VIP},
+    sip::brackets,
+    topology::{Lab, VIP, VIP6},
 };
 use calls::Calls;
 use media::Media;
@@ -42,9 +43,9 @@ const SIP: u64 = u64::MAX;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Address that it listens on and sends from.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Address that it writes into Contact headers and session descriptions: the VIP.
-    pub advertise: Ipv4Addr,
+    pub advertise: IpAddr,
     /// Port of SIP over UDP.
     pub sip_port: u16,
     /// RTP ports; the even ones are opened.
@@ -57,13 +58,17 @@ pub struct Config {
     pub maintenance: Option<PathBuf>,
 }
 
-/// Starts the program `lab-server` on a server of the lab, advertising the VIP, and returns when it serves.
+/// Starts the program `lab-server` on a server of the lab, advertising the VIP of each family, and returns when it serves.
 /// `arguments` are added to its command line.
 pub fn start(lab: &Lab, server: &str, arguments: &[&str]) -> Result<Process> {
     let host = lab.server(server)?;
     let mut command = Command::new(program("lab-server")?);
     command.args(["--name", server, "--address", &lab.listen_address(host).to_string()]);
-    command.args(["--advertise", &VIP.to_string()]).args(arguments);
+    command.args(["--advertise", &VIP.to_string()]);
+    if let Some(address) = host.address6 {
+        command.args(["--address", &address.to_string(), "--advertise", &VIP6.to_string()]);
+    }
+    command.args(arguments);
     let mut process = Process::start(lab, &host.namespace, server, command)?;
     process.wait_for_log("ready", START)?;
     Ok(process)
@@ -81,12 +86,12 @@ pub struct Server {
 impl Server {
     /// Opens every socket. Fails if an address or port is not free.
     pub fn open(config: &Config) -> Result<Self> {
-        let address = SocketAddrV4::new(config.address, config.sip_port);
+        let address = SocketAddr::new(config.address, config.sip_port);
         let sip = UdpSocket::bind(address).with_context(|| format!("SIP port {address}"))?;
         sip.set_nonblocking(true)?;
         let media = Media::open(config.address, config.rtp_ports.clone(), &config.name)?;
         let ports = media.sockets().iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<io::Result<_>>()?;
-        let contact = SocketAddrV4::new(config.advertise, config.sip_port);
+        let contact = SocketAddr::new(config.advertise, config.sip_port);
         Ok(Self {
             sip,
             maintenance: config.maintenance.clone(),
@@ -125,7 +130,7 @@ impl Server {
         let mut buffer = [0; 65_536];
         while let Ok((length, from)) = self.sip.recv_from(&mut buffer) {
             self.calls.in_maintenance = self.maintenance.as_ref().is_some_and(|file| file.exists());
-            let answers = self.calls.receive(&buffer[..length], from, Instant::now());
+            let answers = self.calls.receive(&brackets::hide(&buffer[..length]), from, Instant::now());
             self.send(answers);
         }
     }
@@ -133,7 +138,7 @@ impl Server {
     fn send(&self, messages: Vec<calls::Outgoing>) {
         for message in messages {
             // A lost answer is repeated when the request is.
-            let _ = self.sip.send_to(&message.bytes, message.to);
+            let _ = self.sip.send_to(&brackets::show(&message.bytes), message.to);
         }
     }
 }

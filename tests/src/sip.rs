@@ -2,12 +2,10 @@
 //!
 //! Messages are read and built by rsip; plain code answers methods that rsip does not know.
 
+pub mod brackets;
 pub mod sdp;
 
-use std::{
-    net::{SocketAddr, SocketAddrV4},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use rsip::{
@@ -37,11 +35,15 @@ pub fn branch() -> String {
 }
 
 /// `sip:user@address:port`
-pub fn uri(user: Option<&str>, address: SocketAddrV4) -> Uri {
+pub fn uri(user: Option<&str>, address: SocketAddr) -> Uri {
+    let host_with_port = match address {
+        SocketAddr::V4(_) => address.into(),
+        SocketAddr::V6(_) => rsip::Domain::from(brackets::host_port(address)).into(),
+    };
     Uri {
         scheme: Some(rsip::Scheme::Sip),
         auth: user.map(|user| (user, Option::<String>::None).into()),
-        host_with_port: SocketAddr::V4(address).into(),
+        host_with_port,
         ..Uri::default()
     }
 }

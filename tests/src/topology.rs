@@ -35,8 +35,10 @@
 //!
 //! rp_filter is left as the kernel sets it, which is off (0) in a new namespace. ICMP rate limits are the kernel's too.
 
+mod six;
+
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
     path::PathBuf,
     time::Duration,
 };
@@ -44,6 +46,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+pub use self::six::{SIP6, VIP6};
 use crate::{
     netns::{Namespace, ip, join},
     site::Site,
@@ -88,6 +91,8 @@ pub struct Options {
     pub layout: Layout,
     /// Number of addresses in the phones' namespace, 1 to 150.
     pub phone_addresses: u8,
+    /// IPv6 beside IPv4; in the two-arm and the one-arm layout.
+    pub ipv6: bool,
     /// Wait until no other such lab lives on this machine. Two labs at once spoil each other's measurements, so only what
     /// measures nothing turns this off; a thread that holds one such lab must not ask for a second.
     pub alone: bool,
@@ -95,7 +100,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { layout: Layout::default(), phone_addresses: 4, alone: true }
+        Self { layout: Layout::default(), phone_addresses: 4, ipv6: false, alone: true }
     }
 }
 
@@ -106,6 +111,8 @@ pub struct ServerHost {
     pub name: &'static str,
     /// Its address behind the gateway.
     pub address: Ipv4Addr,
+    /// Its IPv6 address there.
+    pub address6: Option<Ipv6Addr>,
     /// Where its programs run.
     pub namespace: Namespace,
 }
@@ -119,8 +126,8 @@ pub struct Lab {
     phones: Namespace,
     gateway: Namespace,
     router: Namespace,
-    // Held for its name only: the phones' router in the one-arm layout.
-    _edge: Option<Namespace>,
+    /// The phones' router in the one-arm layout.
+    edge: Option<Namespace>,
     servers: [ServerHost; 2],
 }
 
@@ -131,8 +138,17 @@ impl Lab {
         ensure!((1..=MAX_PHONES).contains(&options.phone_addresses), "phone_addresses must be 1 to {MAX_PHONES}");
         open_many_files()?;
         let site = Site::claim(options.alone)?;
-        let namespace = |role| Namespace::create(&site.namespace(role));
-        let host = |name, address| Ok::<_, anyhow::Error>(ServerHost { name, address, namespace: namespace(name)? });
+        let namespace = |role| {
+            let namespace = Namespace::create(&site.namespace(role))?;
+            if options.ipv6 {
+                six::prepare(&namespace)?;
+            }
+            anyhow::Ok(namespace)
+        };
+        let host = |name, address| {
+            let address6 = options.ipv6.then(|| six::address(name));
+            anyhow::Ok(ServerHost { name, address, address6, namespace: namespace(name)? })
+        };
         let (phones, gateway, router) = (namespace("phones")?, namespace("gateway")?, namespace("router")?);
         let edge = (options.layout == Layout::OneArm).then(|| namespace("edge")).transpose()?;
         let one_lan = options.layout == Layout::OneLan;
@@ -152,8 +168,11 @@ impl Lab {
             wire_edge(edge, &router)?;
             gateway.ip("route add 192.0.2.0/24 via 10.66.1.253")?;
         }
-        let lab = Self { site, options, phones, gateway, router, _edge: edge, servers };
+        let lab = Self { site, options, phones, gateway, router, edge, servers };
         lab.place_vip()?;
+        if lab.options.ipv6 {
+            six::wire(&lab, lab.edge.as_ref())?;
+        }
         let street: &[&str] = if lab.options.layout == Layout::CloudByFront { &["phones", "front"] } else { &[] };
         for port in ["gateway", "master", "backup"].iter().chain(street) {
             wait_until_forwarding(&lab.router, port)?;

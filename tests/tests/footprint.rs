@@ -43,7 +43,7 @@ fn the_controller_uses_under_3_percent_of_a_core_for_eight_servers() -> Result<(
         process.wait_for_log("ready", START)?;
         servers.push(process);
         let section = config.service[0].server[0].clone();
-        config.service[0].server.push(ServerSection { name, address, ..section });
+        config.service[0].server.push(ServerSection { name, address: vec![address.into()], ..section });
     }
     let gateway = Gateway::start(&lab, config)?;
     must_cost_less_than(0.03, gateway)

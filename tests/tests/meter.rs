@@ -161,7 +161,7 @@ fn an_echo_from_another_address_is_a_stray_and_no_answer() -> Result<()> {
     let (asked, other) = lab.gateway().run(|| (UdpSocket::bind("192.0.2.1:0"), UdpSocket::bind("192.0.2.1:0")));
     let (asked, other) = (asked?, other?);
     asked.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let address = asked.local_addr()?.to_string().parse()?;
+    let address = asked.local_addr()?;
     let meter = Meter::start(Stream::open(&lab, address, 1)?)?;
     let mut bytes = [0; 2048];
     for number in 0..20 {

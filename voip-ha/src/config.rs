@@ -296,6 +296,18 @@ mod tests {
     }
 
     #[test]
+    fn a_service_and_its_servers_may_have_an_address_of_each_family_or_ipv6_alone() {
+        let with = |vip: &str, address: &str| {
+            let text = SHORTEST.replace("'192.0.2.10'", vip).replace("'10.0.0.2'", address);
+            let service = Config::parse("text", &text).unwrap_or_else(|error| panic!("{error}")).services.remove(0);
+            (service.vips.to_string(), service.servers[0].addresses.first().to_string())
+        };
+        let both = with("['2001:db8::10', '192.0.2.10']", "['10.0.0.2', 'fd00::2']");
+        assert_eq!(both, ("192.0.2.10, 2001:db8::10".to_owned(), "10.0.0.2".to_owned()));
+        assert_eq!(with("'2001:db8::10'", "['fd00::2']"), ("2001:db8::10".to_owned(), "fd00::2".to_owned()));
+    }
+
+    #[test]
     fn automatic_failback_has_a_hold_down_of_a_minute_or_the_given_one() {
         for (policy, seconds) in [("failback = 'auto'", 60), ("failback = 'auto'\nhold_down_s = 5", 5)] {
             let config = Config::parse("text", &format!("{SHORTEST}\n[policy]\n{policy}\n")).unwrap();

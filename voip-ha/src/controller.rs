@@ -324,7 +324,7 @@ impl<D: Datapath> Controller<D> {
             second.reopen();
         }
         let name = self.engine.servers()[server.0].name.clone();
-        self.journal.note(Happening::NextHop { server: name, interface, mac });
+        self.journal.note(Happening::NextHop { server: name, family: Some(family), interface, mac });
     }
 }
 

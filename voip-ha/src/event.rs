@@ -8,6 +8,7 @@ use crate::{
     decision::{Cause, DrainEnd, Scope},
     detector::Health,
     evidence::{Evidence, Fault, Witness},
+    ids::Family,
 };
 
 /// One thing that happened, with its place and time.
@@ -157,6 +158,8 @@ pub enum Happening {
     NextHop {
         /// Name of the server.
         server: String,
+        /// Of the address that it leads to; not told by earlier versions, which knew IPv4 only.
+        family: Option<Family>,
         /// Name of the interface.
         interface: String,
         /// Ethernet address of the next hop.
@@ -334,7 +337,10 @@ impl fmt::Display for Happening {
             Self::Suppressed { server, seconds } => {
                 write!(f, "{server} fell too often: others are preferred for the next {seconds} s")
             }
-            Self::NextHop { server, interface, mac } => write!(f, "{server} is reached by {interface}, {mac}"),
+            Self::NextHop { server, family, interface, mac } => {
+                let by_ipv6 = if *family == Some(Family::V6) { " for IPv6" } else { "" };
+                write!(f, "{server} is reached by {interface}, {mac}{by_ipv6}")
+            }
             Self::SecondAddress { server, fault: Some(fault), .. } => {
                 write!(f, "{server} serves one family only: {fault}")
             }

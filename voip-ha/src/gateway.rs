@@ -43,11 +43,12 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
         devices.push(network::interface(&handle, name).await?.index);
     }
     let links = network::links(&handle, &devices).await?;
-    for changed in sysctl::prepare(&Needs::of(&config))? {
+    let needs = Needs::of(&config).with_vlans(network::vlans_on(&handle, &devices).await?);
+    for changed in sysctl::prepare(&needs)? {
         tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
     }
     let directory = PinDirectory::open(&config.gateway.pin_dir)?;
-    let observer = Observer::new(&config, handle);
+    let observer = Observer::new(&config, handle, needs);
     let fresh = directory.pins().linked_interfaces()?.is_empty();
     let (orders, mailbox) = Orders::channel().context("cannot make a mailbox for the controller")?;
     let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
@@ -159,11 +160,11 @@ pub struct Observer {
 }
 
 impl Observer {
-    fn new(config: &Config, handle: Handle) -> Arc<Self> {
+    fn new(config: &Config, handle: Handle, needs: Needs) -> Arc<Self> {
         Arc::new(Self {
             handle,
             gateway: config.gateway.clone(),
-            needs: Needs::of(config),
+            needs,
             pins: crate::datapath::Pins::new(&config.gateway.pin_dir),
             started: jiff::Timestamp::now(),
         })

@@ -9,12 +9,12 @@
 //! | `ipv6` `forwarding` | 1, and on `all` too | as for IPv4; the stack looks at `all` alone, which sets it for every interface |
 //! | `ipv6` `accept_ra` | 2 if it is 1 | 1 means nothing once `forwarding` is on: addresses and default routes that a router announced would expire |
 //!
-//! On every interface of the gateway: a server may be behind either. Those of IPv6 only where a service has an IPv6 VIP;
-//! `accept_ra` then on every interface of the host that `all` is about to make one of a router.
-//! IPv6 knows neither `accept_local` nor `rp_filter`: it does not look at where a source address belongs. Its redirects have
-//! no switch; a server in one LAN with its clients needs one of its own, `accept_redirects = 0`.
+//! On every interface of the gateway, and on the VLAN interfaces on them: a server may be behind any. Those of IPv6 only
+//! where a service has an IPv6 VIP; `accept_ra` then on every interface of the host that `all` is about to make one of a
+//! router. IPv6 knows neither `accept_local` nor `rp_filter`: it does not look at where a source address belongs. Its redirects
+//! have no switch; a server in one LAN with its clients needs one of its own, `accept_redirects = 0`.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -62,6 +62,12 @@ impl Needs {
         Self { interfaces, one_arm: config.gateway.one_arm(), v6 }
     }
 
+    /// The same with VLAN interfaces, which the stack sees packets come in by.
+    pub fn with_vlans(mut self, names: Vec<String>) -> Self {
+        self.interfaces.extend(names);
+        self
+    }
+
     /// The settings, as far as they are not as they must be.
     fn lacking(&self) -> Result<Vec<(Setting, String)>> {
         let mut lacking = Vec::new();
@@ -80,7 +86,8 @@ impl Needs {
         let mut add = |family, interface: &str, name, to, harm| {
             settings.push(Setting { family, interface: interface.to_owned(), name, to, harm });
         };
-        for interface in &self.interfaces {
+        let interfaces: Vec<_> = self.interfaces.iter().filter(|name| is_there(name)).collect();
+        for interface in interfaces.iter().copied() {
             add(Family::V4, interface, "forwarding", "1", "packets to clients are dropped");
             add(Family::V4, interface, "accept_local", "1", FIRST);
             if is_strict(interface)? {
@@ -88,7 +95,7 @@ impl Needs {
             }
         }
         if self.one_arm {
-            for interface in self.interfaces.iter().map(String::as_str).chain(["all"]) {
+            for interface in interfaces.iter().map(|name| name.as_str()).chain(["all"]) {
                 add(Family::V4, interface, "send_redirects", "0", "servers learn to go around the gateway");
             }
         }
@@ -99,7 +106,7 @@ impl Needs {
                 add(Family::V6, &interface, "accept_ra", "2", harm);
             }
         }
-        for interface in ["all"].into_iter().chain(self.interfaces.iter().map(String::as_str)).filter(|_| self.v6) {
+        for interface in ["all"].into_iter().chain(interfaces.iter().map(|name| name.as_str())).filter(|_| self.v6) {
             add(Family::V6, interface, "forwarding", "1", "IPv6 packets to clients are dropped");
         }
         Ok(settings)
@@ -108,7 +115,7 @@ impl Needs {
     /// Interfaces that forwarding by IPv6 may keep from listening to routers.
     fn hosts(&self) -> Result<Vec<String>> {
         if !self.v6 || read(Family::V6, "all", "forwarding")? == "1" {
-            return Ok(self.interfaces.iter().filter(|_| self.v6).cloned().collect());
+            return Ok(self.interfaces.iter().filter(|name| self.v6 && is_there(name)).cloned().collect());
         }
         let path = "/proc/sys/net/ipv6/conf";
         let names = fs::read_dir(path)
@@ -156,6 +163,11 @@ impl Setting {
     fn name(&self) -> String {
         format!("net.{}.conf.{}.{}", directory(self.family), self.interface.replace('.', "/"), self.name)
     }
+}
+
+/// One that was removed needs nothing; that it is missing is told elsewhere.
+fn is_there(interface: &str) -> bool {
+    Path::new("/proc/sys/net/ipv4/conf").join(interface).exists()
 }
 
 /// The kernel uses the larger of the interface's own value and that of `all`.

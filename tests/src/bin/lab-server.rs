@@ -1,6 +1,6 @@
 //! The lab's SIP/RTP server as a program. Prints `ready` when every socket is open and serves until it is killed.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, thread};
 
 use anyhow::Result;
 use clap::Parser;
@@ -9,12 +9,12 @@ use lab::server::{Config, Server};
 /// SIP over UDP (REGISTER, OPTIONS, INVITE, ACK, BYE, CANCEL) and an RTP echo on every even port of a range.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Address to listen on and to send from.
+    /// Address to listen on and to send from. Given again, there is another server at another address.
+    #[arg(long, required = true)]
+    address: Vec<IpAddr>,
+    /// Address in Contact headers and session descriptions, one for each of those [default: the same ones].
     #[arg(long)]
-    address: Ipv4Addr,
-    /// Address in Contact headers and session descriptions [default: the address it listens on].
-    #[arg(long)]
-    advertise: Option<Ipv4Addr>,
+    advertise: Vec<IpAddr>,
     #[arg(long, default_value_t = 5060)]
     sip_port: u16,
     /// First and last RTP port; the even ones are opened.
@@ -33,17 +33,30 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut server = Server::open(&Config {
-        address: arguments.address,
-        advertise: arguments.advertise.unwrap_or(arguments.address),
-        sip_port: arguments.sip_port,
-        rtp_ports: arguments.rtp_ports,
-        name: arguments.name,
-        options_status: arguments.options_status,
-        maintenance: arguments.maintenance,
-    })?;
+    let advertised = arguments.advertise.into_iter().map(Some).chain(std::iter::repeat(None));
+    let open = |(address, advertise): (IpAddr, Option<IpAddr>)| {
+        Server::open(&Config {
+            address,
+            advertise: advertise.unwrap_or(address),
+            sip_port: arguments.sip_port,
+            rtp_ports: arguments.rtp_ports.clone(),
+            name: arguments.name.clone(),
+            options_status: arguments.options_status,
+            maintenance: arguments.maintenance.clone(),
+        })
+    };
+    let mut servers = arguments.address.into_iter().zip(advertised).map(open).collect::<Result<Vec<_>>>()?;
     println!("ready");
-    server.run()
+    let mut first = servers.remove(0);
+    for mut other in servers {
+        thread::spawn(move || {
+            if let Err(error) = other.run() {
+                eprintln!("{error:#}");
+                std::process::exit(1);
+            }
+        });
+    }
+    first.run()
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {

@@ -1,13 +1,13 @@
 //! The gateway's configuration file, with the values that fit a lab. A field that is `None` is left out of the file.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::topology::{Lab, RTP_PORTS, SIP_PORT, VIP};
+use crate::topology::{Lab, RTP_PORTS, SIP_PORT};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,8 +99,9 @@ pub struct Policy {
 pub struct Service {
     /// Its name.
     pub name: String,
-    /// Its virtual address.
-    pub vip: Ipv4Addr,
+    /// Its virtual addresses, at most one of each family.
+    #[serde(serialize_with = "one_or_list")]
+    pub vip: Vec<IpAddr>,
     /// Its SIP ports.
     pub sip_ports: Vec<u16>,
     /// Its RTP ports, `first-last`.
@@ -114,8 +115,9 @@ pub struct Service {
 pub struct ServerSection {
     /// Its name.
     pub name: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
+    /// Its own addresses, at most one of each family.
+    #[serde(serialize_with = "one_or_list")]
+    pub address: Vec<IpAddr>,
     /// How packets reach it.
     pub forwarding: String,
     /// What differs from `[probe]`.
@@ -129,7 +131,7 @@ impl Config {
         let (front, back) = lab.interfaces();
         let server = |host: &crate::topology::ServerHost| ServerSection {
             name: host.name.to_owned(),
-            address: host.address,
+            address: host.addresses().collect(),
             forwarding: "nat".to_owned(),
             probe: None,
         };
@@ -147,12 +149,20 @@ impl Config {
             policy: Policy { failovers_per_hour: Some(0), ..Policy::default() },
             service: vec![Service {
                 name: "pbx".to_owned(),
-                vip: VIP,
+                vip: lab.vips().collect(),
                 sip_ports: vec![SIP_PORT],
                 rtp_ports: format!("{}-{}", RTP_PORTS.0, RTP_PORTS.1),
                 server: lab.servers().iter().map(server).collect(),
             }],
         }
+    }
+}
+
+/// As people write it.
+fn one_or_list<S: Serializer>(addresses: &[IpAddr], serializer: S) -> Result<S::Ok, S::Error> {
+    match addresses {
+        [one] => one.serialize(serializer),
+        list => list.serialize(serializer),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSliceMut},
+    net::SocketAddr,
     num::NonZeroU64,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
@@ -9,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt::ReceiveTimestampns};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt::ReceiveTimestampns,
+};
 use rustix::{buffer::spare_capacity, event::epoll, thread::set_current_timer_slack, time::Timespec};
 
 use super::Shared;
@@ -82,13 +85,13 @@ impl Receiver {
         let mut bytes = [0; 2048];
         let mut parts = [IoSliceMut::new(&mut bytes)];
         let fd = stream.socket.as_raw_fd();
-        let message = match recvmsg::<SockaddrIn>(fd, &mut parts, Some(control), MsgFlags::MSG_DONTWAIT) {
+        let message = match recvmsg::<SockaddrStorage>(fd, &mut parts, Some(control), MsgFlags::MSG_DONTWAIT) {
             Ok(message) => message,
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(()),
             Err(error) => return Err(io::Error::from(error)).context("receive RTP"),
         };
         let now = self.arrival_time(message.cmsgs()?);
-        let (from, length) = (message.address.map(std::net::SocketAddrV4::from), message.bytes);
+        let (from, length) = (message.address.as_ref().and_then(address_of), message.bytes);
         let mut track = self.shared.track(index);
         if from == Some(stream.remote) {
             track.receive(&bytes[..length], now);
@@ -111,4 +114,9 @@ impl Receiver {
         let age = stamps.next().and_then(|stamp| wall.duration_since(stamp).ok()).unwrap_or_default();
         now.saturating_sub(age.as_nanos() as u64)
     }
+}
+
+fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }

@@ -1,6 +1,6 @@
 //! A call of one phone, from INVITE to BYE.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use rsip::{
     Header, Method, Request, Response, Uri,
@@ -24,7 +24,7 @@ pub(super) struct Dialog {
     target: Uri,
     /// The Record-Route headers of the answer, last one first (RFC 3261, 12.1.2).
     routes: Vec<String>,
-    media: SocketAddrV4,
+    media: SocketAddr,
 }
 
 impl Dialog {
@@ -35,7 +35,7 @@ impl Dialog {
         let to = format!("<{callee}>");
         let mut request = client.request(Method::Invite, callee, (&from, &to), (&call, 1));
         request.headers.push(rsip::headers::Contact::new(client.contact()).into());
-        let offer = sdp::describe(SocketAddrV4::new(*client.address().ip(), rtp_port));
+        let offer = sdp::describe(SocketAddr::new(client.address().ip(), rtp_port));
         let answer = client.transact(request, Some(offer)).await?;
         let dialog = Self::answered(call, from, &answer).ok_or(Failure::Malformed)?;
         let mut request = dialog.request(client, Method::Ack, 1);
@@ -55,7 +55,7 @@ impl Dialog {
     }
 
     /// Where the other side wants this phone's RTP.
-    pub(super) fn media(&self) -> SocketAddrV4 {
+    pub(super) fn media(&self) -> SocketAddr {
         self.media
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
 use rsip::{Method, Request, Response, headers::UntypedHeader, prelude::HeadersExt};
@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::Failure;
-use crate::sip::{self, T1, T2, TRANSACTION};
+use crate::sip::{self, T1, T2, TRANSACTION, brackets};
 
 const EXPIRES: u32 = 600;
 
@@ -20,8 +20,8 @@ const EXPIRES: u32 = 600;
 #[derive(Debug)]
 pub(super) struct Client {
     user: String,
-    address: SocketAddrV4,
-    server: SocketAddrV4,
+    address: SocketAddr,
+    server: SocketAddr,
     socket: UdpSocket,
     registration: (String, u32),
     retransmissions: usize,
@@ -33,22 +33,22 @@ impl Client {
     /// Must be called inside a tokio runtime.
     pub(super) fn new(
         user: String,
-        address: Ipv4Addr,
+        address: IpAddr,
         socket: std::net::UdpSocket,
-        server: SocketAddrV4,
+        server: SocketAddr,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let address = SocketAddrV4::new(address, socket.local_addr()?.port());
+        let address = SocketAddr::new(address, socket.local_addr()?.port());
         let socket = UdpSocket::from_std(socket)?;
         let registration = (sip::token(), 0);
         Ok(Self { user, address, server, socket, registration, retransmissions: 0, acknowledgement: None })
     }
 
-    pub(super) fn address(&self) -> SocketAddrV4 {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn server(&self) -> SocketAddrV4 {
+    pub(super) fn server(&self) -> SocketAddr {
         self.server
     }
 
@@ -86,7 +86,7 @@ impl Client {
         (from, to): (&str, &str),
         (call, number): (&str, u32),
     ) -> Request {
-        let via = format!("SIP/2.0/UDP {};rport;branch={}", self.address, sip::branch());
+        let via = format!("SIP/2.0/UDP {};rport;branch={}", brackets::host_port(self.address), sip::branch());
         let headers = vec![
             rsip::headers::Via::new(via).into(),
             rsip::headers::MaxForwards::default().into(),
@@ -127,7 +127,7 @@ impl Client {
 
     /// A datagram that cannot be sent is lost; it is repeated like any other.
     pub(super) async fn send(&self, bytes: &[u8]) {
-        let _ = self.socket.send_to(bytes, self.server).await;
+        let _ = self.socket.send_to(&brackets::show(bytes), self.server).await;
     }
 
     /// The next answer to this request, or None when it is `until`.
@@ -135,8 +135,8 @@ impl Client {
         let mut buffer = [0; 65_536];
         loop {
             let (length, from) = timeout_at(until, self.socket.recv_from(&mut buffer)).await.ok()?.ok()?;
-            let Ok(response) = Response::try_from(&buffer[..length]) else { continue };
-            if from != SocketAddr::V4(self.server) {
+            let Ok(response) = Response::try_from(&brackets::hide(&buffer[..length])[..]) else { continue };
+            if from != self.server {
                 continue;
             }
             if belongs(&response, request) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     process::Command,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use super::APPLICATION;
 use crate::{
     process::Process,
     sip,
-    topology::{Lab, SIP_PORT, ServerHost, VIP},
+    topology::{Lab, SIP_PORT, ServerHost, VIP, VIP6},
     wait,
 };
 
@@ -27,23 +27,32 @@ pub(super) fn start(lab: &Lab, host: &ServerHost, address: Ipv4Addr) -> Result<P
     let directory = lab.dir().join(&name);
     fs::create_dir_all(&directory)?;
     let file = directory.join("kamailio.cfg");
-    fs::write(&file, configuration(address))?;
+    let six = host.address6.map(IpAddr::from);
+    fs::write(&file, configuration(address, six))?;
     let mut command = Command::new("kamailio");
     // -DD: neither the main process nor its children leave the process group, so one kill reaches all.
     command.args(["-DD", "-E", "-m", "32", "-M", "8", "-f"]).arg(&file);
     command.arg("-Y").arg(&directory).arg("-P").arg(directory.join("pid"));
     let mut process = Process::start(lab, &host.namespace, &name, command).context("package kamailio")?;
-    let socket = host.namespace.run(|| UdpSocket::bind("0.0.0.0:0"))?;
-    socket.set_read_timeout(Some(ANSWER))?;
-    let answered = wait::until(START, "Kamailio to answer OPTIONS", || {
-        process.must_run()?;
-        Ok(answers(&socket, SocketAddrV4::new(address, SIP_PORT)).then_some(()))
-    });
-    answered.with_context(|| process.log_tail())?;
+    for address in [IpAddr::from(address)].into_iter().chain(six) {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = host.namespace.run(move || UdpSocket::bind(any))?;
+        socket.set_read_timeout(Some(ANSWER))?;
+        let answered = wait::until(START, &format!("Kamailio to answer OPTIONS at {address}"), || {
+            process.must_run()?;
+            Ok(answers(&socket, SocketAddr::new(address, SIP_PORT)).then_some(()))
+        });
+        answered.with_context(|| process.log_tail())?;
+    }
     Ok(process)
 }
 
-fn configuration(address: Ipv4Addr) -> String {
+fn configuration(address: Ipv4Addr, six: Option<IpAddr>) -> String {
+    let six = six.map_or_else(String::new, |six| {
+        format!(
+            "listen=udp:[{six}]:{SIP_PORT} advertise [{VIP6}]:{SIP_PORT}\nalias=\"[{VIP6}]\"\nalias=\"[{VIP6}]:{SIP_PORT}\"\n"
+        )
+    });
     format!(
         r#"#!KAMAILIO
 debug=2
@@ -57,7 +66,7 @@ auto_aliases=no
 listen=udp:{address}:{SIP_PORT} advertise {VIP}:{SIP_PORT}
 alias="{VIP}"
 alias="{VIP}:{SIP_PORT}"
-
+{six}
 loadmodule "kex.so"
 loadmodule "tm.so"
 loadmodule "tmx.so"
@@ -116,7 +125,7 @@ request_route {{
 }
 
 /// Whether somebody at `server` answers an OPTIONS request by 200 now.
-fn answers(socket: &UdpSocket, server: SocketAddrV4) -> bool {
+fn answers(socket: &UdpSocket, server: SocketAddr) -> bool {
     let (branch, call) = (sip::branch(), sip::token());
     let request = format!(
         "OPTIONS sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;rport;branch={branch}\r\nMax-Forwards: 70\r\n\

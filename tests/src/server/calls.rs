@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Outgoing {
 /// Registrations, transactions and dialogs.
 #[derive(Debug)]
 pub(super) struct Calls {
-    contact: SocketAddrV4,
+    contact: SocketAddr,
     options_status: u16,
     /// Whether OPTIONS are answered by 503.
     pub(super) in_maintenance: bool,
@@ -64,7 +64,7 @@ struct Unacknowledged {
 
 impl Calls {
     /// `contact` is what the server says its address is, `ports` are the RTP ports that it may offer.
-    pub(super) fn new(contact: SocketAddrV4, ports: VecDeque<u16>, options_status: u16) -> Self {
+    pub(super) fn new(contact: SocketAddr, ports: VecDeque<u16>, options_status: u16) -> Self {
         let (bindings, answered, dialogs) = Default::default();
         Self {
             contact,
@@ -201,8 +201,8 @@ impl Calls {
             return Ok(finished(sip::answer(request, status, &tag, from)?, None));
         };
         let mut response = sip::answer(request, 200, &tag, from)?;
-        response.headers.push(rsip::headers::Contact::new(format!("<sip:{}>", self.contact)).into());
-        let response = finished(response, Some(sdp::describe(SocketAddrV4::new(*self.contact.ip(), port))));
+        response.headers.push(rsip::headers::Contact::new(format!("<{}>", sip::uri(None, self.contact))).into());
+        let response = finished(response, Some(sdp::describe(SocketAddr::new(self.contact.ip(), port))));
         let answer = Outgoing { bytes: response.clone().into(), to: from };
         let unacknowledged = Some(Unacknowledged { answer, next: now + T1, sent: now });
         self.dialogs.insert(key(request, &tag)?, Dialog { port, unacknowledged });

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
 };
 
@@ -30,7 +30,7 @@ struct Seen {
 }
 
 impl Media {
-    pub(super) fn open(address: Ipv4Addr, ports: RangeInclusive<u16>, name: &str) -> Result<Self> {
+    pub(super) fn open(address: IpAddr, ports: RangeInclusive<u16>, name: &str) -> Result<Self> {
         let open = |port: u16| -> Result<UdpSocket> {
             let socket = UdpSocket::bind((address, port)).with_context(|| format!("RTP port {address}:{port}"))?;
             socket.set_nonblocking(true)?;

@@ -1,12 +1,13 @@
 //! Session descriptions (RFC 8866) of one G.711 stream.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 /// Offers or accepts one audio stream, received at `media`.
-pub fn describe(media: SocketAddrV4) -> String {
+pub fn describe(media: SocketAddr) -> String {
     let (address, port) = (media.ip(), media.port());
+    let kind = if address.is_ipv4() { "IP4" } else { "IP6" };
     format!(
-        "v=0\r\no=lab {id} 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
+        "v=0\r\no=lab {id} 1 IN {kind} {address}\r\ns=-\r\nc=IN {kind} {address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n\
          a=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n",
         id = fastrand::u32(..)
     )
@@ -14,12 +15,12 @@ pub fn describe(media: SocketAddrV4) -> String {
 
 /// Where the sender of a description wants its audio, or None if it says no address and port. A `c=` line after `m=`
 /// takes precedence over one before it.
-pub fn media(description: &[u8]) -> Option<SocketAddrV4> {
+pub fn media(description: &[u8]) -> Option<SocketAddr> {
     let text = std::str::from_utf8(description).ok()?;
     let mut port = None;
-    let mut address: Option<Ipv4Addr> = None;
+    let mut address: Option<IpAddr> = None;
     for line in text.lines() {
-        if let Some(found) = line.strip_prefix("c=IN IP4 ") {
+        if let Some(found) = line.strip_prefix("c=IN IP4 ").or(line.strip_prefix("c=IN IP6 ")) {
             address = found.trim().parse().ok();
         } else if let Some(audio) = line.strip_prefix("m=audio ") {
             port = audio.split(' ').next().and_then(|port| port.parse().ok()).filter(|port| *port != 0);
@@ -27,7 +28,7 @@ pub fn media(description: &[u8]) -> Option<SocketAddrV4> {
             break;
         }
     }
-    Some(SocketAddrV4::new(address?, port?))
+    Some(SocketAddr::new(address?, port?))
 }
 
 #[cfg(test)]
@@ -36,8 +37,9 @@ mod tests {
 
     #[test]
     fn a_description_is_read_as_it_was_written() {
-        let address = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 10_002);
-        assert_eq!(media(describe(address).as_bytes()), Some(address));
+        for address in ["192.0.2.10:10002", "[2001:db8::10]:10002"].map(|text| text.parse().unwrap()) {
+            assert_eq!(media(describe(address).as_bytes()), Some(address));
+        }
     }
 
     #[test]

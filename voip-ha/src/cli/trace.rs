@@ -94,7 +94,7 @@ impl TraceVerb {
         let frame = match (&self.hex, self.from.zip(self.to)) {
             (Some(text), _) => read_hex(text)?,
             (None, Some((from, to))) => {
-                frame::datagram(from, to, self.payload).map_err(|error| Failure::BadInput(error.to_string()))?
+                frame::datagram(from, to, self.payload).map_err(|error| Failure::BadInput(format!("--from {error}")))?
             }
             (None, None) => return Err(Failure::BadInput("no packet is named".to_owned())),
         };

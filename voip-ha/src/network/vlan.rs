@@ -47,6 +47,30 @@ pub enum StackError {
     Deep(String),
 }
 
+/// Names of the VLAN interfaces on those that are `known`, and of those on them.
+///
+/// # Errors
+///
+/// The kernel does not answer.
+pub async fn vlans_on(handle: &Handle, known: &[u32]) -> Result<Vec<String>> {
+    let links: Vec<LinkMessage> =
+        handle.link().get().execute().try_collect().await.context("cannot list the interfaces")?;
+    Ok(read_vlans(&links, known))
+}
+
+fn read_vlans(links: &[LinkMessage], known: &[u32]) -> Vec<String> {
+    let layers: Vec<_> = links.iter().map(|link| (link.header.index, layer(link))).collect();
+    let (mut below, mut names) = (known.to_vec(), Vec::new());
+    // As many tags as a frame may have.
+    for _ in 0..2 {
+        let is_on = |(_, layer): &&(u32, Layer)| layer.vlan.is_some_and(|(_, index)| below.contains(&index));
+        let above: Vec<_> = layers.iter().filter(is_on).collect();
+        names.extend(above.iter().map(|(_, layer)| layer.name.clone()));
+        below = above.iter().map(|(index, _)| *index).collect();
+    }
+    names
+}
+
 /// What one interface of a stack is.
 struct Layer {
     /// Its tag, and the index of the interface below, if that is in this network namespace.

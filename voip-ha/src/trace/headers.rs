@@ -87,15 +87,36 @@ fn ports(frame: &[u8]) -> Option<(u16, u16)> {
     Some((udp.source_port(), udp.destination_port()))
 }
 
-/// The fields of a frame, each beside the same of what became of the frame. The program moves no header, so the fields of
-/// both are the same ones.
+/// The fields of a frame, each beside the same of what became of the frame. The program moves no header but VLAN tags, so
+/// the fields of both are the same ones where both have as many tags, or `none` in the place of one.
 pub(super) fn compare(before: &[u8], after: Option<&[u8]>) -> Vec<Header> {
-    let mut later = after.map(fields).unwrap_or_default().into_iter();
-    let rows = fields(before).into_iter();
+    let mut later = after.map(fields).unwrap_or_default();
+    let mut earlier = fields(before);
+    if after.is_some() {
+        let most = tags(&earlier).max(tags(&later));
+        pad(&mut earlier, most);
+        pad(&mut later, most);
+    }
+    let mut later = later.into_iter();
+    let rows = earlier.into_iter();
     rows.map(|(field, before)| Header { field, before, after: later.next().map(|(_, after)| after) }).collect()
 }
 
 type Fields = Vec<(&'static str, String)>;
+
+const VLAN: &str = "VLAN";
+
+fn tags(fields: &Fields) -> usize {
+    fields.iter().filter(|(field, _)| *field == VLAN).count()
+}
+
+/// Makes the tags of a frame as many as this.
+fn pad(fields: &mut Fields, tags_wanted: usize) {
+    // Behind the EtherType, which is the third field of every frame that can be read at all.
+    let place = (3 + tags(fields)).min(fields.len());
+    let lacking = tags_wanted.saturating_sub(tags(fields));
+    fields.splice(place..place, std::iter::repeat_n((VLAN, "none".to_owned()), lacking));
+}
 
 fn fields(frame: &[u8]) -> Fields {
     let mut fields = Fields::new();
@@ -107,7 +128,7 @@ fn fields(frame: &[u8]) -> Fields {
     }
     for tag in &packet.link_exts {
         if let LaxLinkExtSlice::Vlan(tag) = tag {
-            fields.push(("VLAN", tag.vlan_identifier().value().to_string()));
+            fields.push((VLAN, tag.vlan_identifier().value().to_string()));
         }
     }
     if let Some(net) = &packet.net {

@@ -74,6 +74,67 @@ fn two_ends_make_a_datagram_between_them_with_right_checksums() {
 }
 
 #[test]
+fn two_ends_of_ipv6_make_a_datagram_with_a_right_checksum_and_of_two_families_none() {
+    let [from, to, other] =
+        ["[2001:db8::64]:4000", "[2001:db8::10]:10000", "192.0.2.10:1"].map(|text| text.parse().unwrap());
+    let frame = frame::datagram(from, to, u16::MAX).unwrap();
+    assert_eq!(frame.len(), frame::LONGEST);
+    let packet = SlicedPacket::from_ethernet(&frame).unwrap();
+    let (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Udp(udp))) = (packet.net, packet.transport) else {
+        panic!("no UDP over IPv6: {frame:02x?}")
+    };
+    let header = ip.header();
+    let checksum = udp.to_header().calc_checksum_ipv6_raw(header.source(), header.destination(), udp.payload());
+    assert_eq!(udp.checksum(), checksum.unwrap());
+    let ends = ends(&frame).unwrap();
+    assert_eq!((ends.from(), ends.to()), (from.to_string(), to.to_string()));
+    assert!(frame::datagram(from, other, 0).is_err() && frame::datagram(other, from, 0).is_err());
+}
+
+/// A frame with these tags, outer first.
+fn tagged(mut frame: Vec<u8>, tags: &[u8]) -> Vec<u8> {
+    for id in tags.iter().rev() {
+        frame.splice(12..12, [0x81, 0x00, 0x00, *id]);
+    }
+    frame
+}
+
+#[test]
+fn tags_that_are_put_on_taken_off_or_changed_are_shown_beside_each_other() {
+    let shown = |before: &[u8], after: &[u8]| {
+        let (before, after) = (tagged(phones_rtp(), before), tagged(phones_rtp(), after));
+        let headers = headers::compare(&before, Some(&after)).into_iter();
+        let changed = headers.filter(|header| header.is_changed() && header.field != "EtherType");
+        changed.map(|header| (header.field, header.before, header.after.unwrap())).collect::<Vec<_>>()
+    };
+    let vlan = |before: &str, after: &str| ("VLAN", before.to_owned(), after.to_owned());
+    assert_eq!(shown(&[100], &[100]), []);
+    assert_eq!(shown(&[], &[100]), [vlan("none", "100")]);
+    assert_eq!(shown(&[100, 7], &[]), [vlan("100", "none"), vlan("7", "none")]);
+    assert_eq!(shown(&[100], &[200, 7]), [vlan("100", "200"), vlan("none", "7")]);
+    assert_eq!(ends(&tagged(phones_rtp(), &[100, 7])), ends(&phones_rtp()));
+}
+
+#[test]
+fn the_first_fragment_has_ports_and_later_ones_have_none() {
+    let fragment = |flags: [u8; 2]| {
+        let mut frame = phones_rtp();
+        frame[20..22].copy_from_slice(&flags);
+        ends(&frame).unwrap().ports
+    };
+    assert_eq!(fragment([0x20, 0]), Some((4000, 10000)));
+    assert_eq!(fragment([0x20, 8]), None);
+    // The same by IPv6: next header 44, then the fragment header.
+    let whole = frame::datagram("[::2]:4000".parse().unwrap(), "[::1]:10000".parse().unwrap(), 8).unwrap();
+    for (offset, ports) in [(0, Some((4000, 10000))), (8, None)] {
+        let mut frame = whole.clone();
+        frame.splice(54..54, [17, 0, 0, offset | 1, 0, 0, 0, 1]);
+        (frame[19], frame[20]) = (frame[19] + 8, 44);
+        assert_eq!(ends(&frame).unwrap().ports, ports, "{offset}");
+    }
+}
+
+#[test]
 fn hex_is_read_as_people_write_it() {
     let wanted = Ok(vec![0xde, 0xad, 0xbe, 0xef]);
     for text in ["deadbeef", "DE AD be ef\n", "de:ad:be:ef", "de-ad-be-ef", "0xdeadbeef", "0xde 0xad 0xbe 0xef"] {

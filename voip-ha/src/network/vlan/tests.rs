@@ -73,3 +73,17 @@ fn a_vlan_of_an_interface_in_another_network_namespace_is_none_of_ours() {
     foreign.attributes.push(LinkAttribute::LinkNetNsId(0));
     assert!(matches!(read_stack(&[foreign], &[BACK]), Err(StackError::Elsewhere { .. })));
 }
+
+#[test]
+fn vlans_on_the_gateways_interfaces_are_found_two_deep() {
+    let q = VlanProtocol::Ieee8021Q;
+    let links = [
+        link(BACK, "back", vec![]),
+        vlan(9, BACK, 100, q),
+        vlan(10, 9, 200, q),
+        vlan(11, 10, 300, q),
+        vlan(12, 6, 400, q),
+        link(13, "mac0", vec![LinkAttribute::Link(BACK)]),
+    ];
+    assert_eq!(read_vlans(&links, &[BACK]), ["vlan100", "vlan200"]);
+}
