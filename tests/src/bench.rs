@@ -32,6 +32,7 @@ pub use self::{
     probe::ask,
     system::NAMES,
 };
+pub(crate) use self::loss::nft;
 use self::{
     progress::Progress,
     rig::{LIMIT, Rig},

@@ -1,9 +1,11 @@
 //! What `cargo xtask bench datapath` measures the XDP program with, and beside: a wrapper that gives each run a whole frame
-//! of another flow, a target that does nothing, and baselines. A binary of its own, no part of the gateway.
+//! of another flow, a target that does nothing, and baselines; and what floods the lab's
+//! network and counts what arrives. A binary of its own, no part of the gateway.
 #![no_std]
 #![no_main]
 
 mod baselines;
+mod flood;
 mod headers;
 mod wrapper;
 
@@ -39,6 +41,24 @@ fn feature_free(ctx: XdpContext) -> u32 {
 #[xdp]
 fn fib_lookup(ctx: XdpContext) -> u32 {
     baselines::fib_lookup(&ctx)
+}
+
+/// Sends a frame of the next flow of a flood.
+#[xdp]
+fn flood(ctx: XdpContext) -> u32 {
+    flood::send(&ctx)
+}
+
+/// The end of a flood.
+#[xdp]
+fn arrive(ctx: XdpContext) -> u32 {
+    flood::arrive(&ctx)
+}
+
+/// The least that a program can do to drop a flood and nothing else.
+#[xdp]
+fn drop_source(ctx: XdpContext) -> u32 {
+    flood::drop_source(&ctx)
 }
 
 #[unsafe(link_section = "license")]

@@ -1,0 +1,65 @@
+//! Calls beside a flood.
+
+use std::{ops::AddAssign, panic::resume_unwind, thread};
+
+use anyhow::{Result, ensure};
+
+use super::network::Network;
+use crate::{meter::Meter, phone::Phones, topology::SIP};
+
+/// Calls that run.
+pub(super) const COUNT: usize = 50;
+
+/// What calls sent while a flood came, and what of it was not answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside {
+    pub(super) rtp_sent: u64,
+    pub(super) rtp_lost: u64,
+    pub(super) sip_sent: u64,
+    pub(super) sip_lost: u64,
+}
+
+impl AddAssign for Beside {
+    fn add_assign(&mut self, other: Self) {
+        self.rtp_sent += other.rtp_sent;
+        self.rtp_lost += other.rtp_lost;
+        self.sip_sent += other.sip_sent;
+        self.sip_lost += other.sip_lost;
+    }
+}
+
+/// Phones, each with a call.
+pub(super) struct Calls {
+    phones: Phones,
+    meter: Meter,
+}
+
+impl Calls {
+    pub(super) fn begin(network: &Network) -> Result<Self> {
+        let mut phones = Phones::new(&network.lab, SIP, COUNT)?;
+        for answered in [phones.register()?, phones.call(COUNT)?] {
+            ensure!(answered.succeeded == COUNT, "without a flood not every phone is answered: {answered:?}");
+        }
+        let meter = Meter::start(phones.streams()?)?;
+        Ok(Self { phones, meter })
+    }
+
+    /// All phones register again and again until the flood is over, and all calls go on.
+    pub(super) fn beside<T: Send>(&mut self, flood: impl FnOnce() -> Result<T> + Send) -> Result<(T, Beside)> {
+        let begin = self.meter.now();
+        let mut beside = Beside::default();
+        let flooded = thread::scope(|scope| {
+            let flood = scope.spawn(flood);
+            while !flood.is_finished() {
+                let answered = self.phones.register()?;
+                let failed: usize = answered.failed.values().sum();
+                beside.sip_sent += (answered.succeeded + failed + answered.retransmissions) as u64;
+                beside.sip_lost += (failed + answered.retransmissions) as u64;
+            }
+            flood.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        let rtp = self.meter.settled(begin..self.meter.now())?.total;
+        (beside.rtp_sent, beside.rtp_lost) = (rtp.sent, rtp.lost);
+        Ok((flooded, beside))
+    }
+}
