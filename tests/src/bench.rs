@@ -26,13 +26,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use self::loss::nft;
 pub use self::{
     fault::Fault,
     figures::{Block, Data, Losses, Machine, Sample, Soak, Spread},
     probe::ask,
     system::NAMES,
 };
-pub(crate) use self::loss::nft;
 use self::{
     progress::Progress,
     rig::{LIMIT, Rig},

@@ -60,8 +60,8 @@ pub struct Rate {
     pub pps: f64,
     /// Of `pps` over the rounds.
     pub pps_spread: Spread,
-    /// Packets per second that came to the gateway: the median.
-    pub offered_pps: f64,
+    /// The share of the packets that came to the gateway: the median. Below 1 the gateway was offered more than it takes.
+    pub arrived_share: f64,
     /// The ratio of `pps` to that of a program that only redirects, in each round; none if that was not measured.
     pub to_bare_redirect: Option<Spread>,
     /// The ratio of `pps` to that of DNAT by nftables, in each round; none if that was not measured.
@@ -77,7 +77,7 @@ pub struct Rate {
 pub struct DropRate {
     /// Name of the system.
     pub system: String,
-    /// Packets per second that came to the gateway and did not come to the server.
+    /// Packets per second that came to the gateway and not to the server.
     pub pps: f64,
     /// Of `pps` over the rounds.
     pub pps_spread: Spread,

@@ -1,9 +1,9 @@
 //! Packets per second: the lab's network flooded, with one system after the other as its gateway.
 //!
 //! The flood is made in the kernel by an XDP program that BPF_PROG_TEST_RUN lets send ("live frames", Linux 5.18), and ends in
-//! one that counts and drops. Between two veths everything is done by the processor that sends, so the flood is as fast as
-//! the whole chain on one processor: no queue fills, and there is nothing to tune. Only a system that hands packets to a
-//! program of its own is offered more than it takes.
+//! one that counts and drops. What comes by a veth is received by the processor that sent it, so the flood is as fast as
+//! the whole chain on one processor: no queue fills, and there is nothing to tune. That processor has nothing else to do;
+//! programs have the others. Only a system that hands packets to a program of its own is offered more than it takes.
 
 mod calls;
 mod dropper;
@@ -11,6 +11,7 @@ mod forwarder;
 mod network;
 mod nginx;
 pub(super) mod picture;
+mod processor;
 mod programs;
 pub(super) mod show;
 
@@ -22,6 +23,7 @@ pub use self::forwarder::NAMES as SYSTEMS;
 use self::{
     calls::{Beside, Calls},
     network::Network,
+    processor::Apart,
     programs::{Arrivals, Flood},
 };
 use super::figures::{DropRate, Rate, Spread};
@@ -33,17 +35,34 @@ const BARE_DROP: &str = "bare-drop";
 
 /// What one figure is measured in.
 const WINDOW: Duration = Duration::from_millis(300);
-/// Before each window: sessions and neighbours are made, caches are warm.
-const WARM_UP: Duration = Duration::from_millis(50);
+/// Frames before each window: sessions and neighbours are made, caches are warm, and it is known how many fill the window.
+const WARM_UP: u32 = 1 << 16;
 /// Long enough for each call to send some tens of packets.
 const WINDOW_BESIDE_CALLS: Duration = Duration::from_secs(1);
 
 /// What became of a flood.
+#[derive(Clone, Copy, Debug)]
 struct Flooded {
-    /// Packets per second that came to the gateway.
-    offered: f64,
-    /// Packets per second that came to the server.
-    arrived: f64,
+    /// Packets that came to the gateway.
+    offered: u64,
+    /// Packets that came to the server.
+    arrived: u64,
+    /// How long the processor of the flood was busy, in s.
+    seconds: f64,
+}
+
+impl Flooded {
+    fn arrived_per_s(&self) -> f64 {
+        self.arrived as f64 / self.seconds
+    }
+
+    fn dropped_per_s(&self) -> f64 {
+        (self.offered - self.arrived) as f64 / self.seconds
+    }
+
+    fn arrived_share(&self) -> f64 {
+        self.arrived as f64 / self.offered as f64
+    }
 }
 
 /// What stands as the gateway of a network for as long as this lives.
@@ -67,30 +86,32 @@ struct Subject<'network> {
 pub(super) fn forwarded(names: &[String], rounds: usize) -> Result<Vec<Rate>> {
     let systems: Vec<_> = names.iter().map(|name| forwarder::by_name(name)).collect::<Result<_>>()?;
     systems.iter().try_for_each(|system| must_be_installed(system.needs))?;
-    let networks: Vec<_> = (0..systems.len()).map(|number| Network::build(number == 0)).collect::<Result<_>>()?;
+    let apart = Apart::keep()?;
+    let networks = (0..systems.len()).map(|number| Network::build(number == 0, apart.of_flood));
+    let networks: Vec<_> = networks.collect::<Result<_>>()?;
     let start = |(network, &system)| Subject::forwarding(network, system);
     let mut subjects: Vec<_> = networks.iter().zip(&systems).map(start).collect::<Result<_>>()?;
     let mut flooded: Vec<_> = systems.iter().map(|_| Vec::new()).collect();
     in_rounds("packets/s", rounds, &mut subjects, |number, subject| {
-        subject.flood(WARM_UP)?;
         let window = subject.flood(WINDOW)?;
-        ensure!(window.arrived > 0.0, "nothing comes to the server");
+        ensure!(window.arrived > 0, "nothing comes to the server");
         flooded[number].push(window);
         Ok(())
     })?;
-    let arrived: Vec<Vec<_>> = flooded.iter().map(|of| of.iter().map(|window| window.arrived).collect()).collect();
+    let of_each = |value: fn(&Flooded) -> f64| flooded.iter().map(|of| of.iter().map(value).collect()).collect();
+    let (arrived, shares): (Vec<Vec<_>>, Vec<Vec<_>>) =
+        (of_each(Flooded::arrived_per_s), of_each(Flooded::arrived_share));
     let entry = |(number, name): (usize, &String)| {
         let to = |other: &str| {
             let place = names.iter().position(|name| name == other);
             place.map(|place| Spread::of_ratios(&arrived[number], &arrived[place])).transpose()
         };
         let pps_spread = Spread::of(&arrived[number])?;
-        let offered = Spread::of(&flooded[number].iter().map(|window| window.offered).collect::<Vec<_>>())?;
         Ok(Rate {
             system: name.clone(),
             pps: pps_spread.p50,
             pps_spread,
-            offered_pps: offered.p50,
+            arrived_share: Spread::of(&shares[number])?.p50,
             to_bare_redirect: to(BARE_REDIRECT)?,
             to_nft_dnat: to(NFT_DNAT)?,
             rounds,
@@ -104,14 +125,16 @@ pub(super) fn forwarded(names: &[String], rounds: usize) -> Result<Vec<Rate>> {
 pub(super) fn dropped(rounds: usize) -> Result<Vec<DropRate>> {
     let systems = &dropper::ALL;
     systems.iter().try_for_each(|system| must_be_installed(system.needs))?;
-    let networks: Vec<_> = systems.iter().enumerate().map(|(number, _)| Network::build(number == 0)).collect::<Result<_>>()?;
+    let apart = Apart::keep()?;
+    let networks = (0..systems.len()).map(|number| Network::build(number == 0, apart.of_flood));
+    let networks: Vec<_> = networks.collect::<Result<_>>()?;
     let start = |(network, system)| Ok((Subject::dropping(network, system)?, Calls::begin(network)?));
     let mut subjects: Vec<_> = networks.iter().zip(systems).map(start).collect::<Result<_>>()?;
     let mut measured: Vec<_> = systems.iter().map(|_| (Vec::new(), Beside::default())).collect();
     in_rounds("drops/s", rounds, &mut subjects, |number, (subject, calls)| {
-        subject.flood(WARM_UP)?;
         let (flooded, beside) = calls.beside(|| subject.flood(WINDOW_BESIDE_CALLS))?;
-        measured[number].0.push(flooded.offered - flooded.arrived);
+        ensure!(flooded.offered > flooded.arrived, "nothing is dropped");
+        measured[number].0.push(flooded.dropped_per_s());
         measured[number].1 += beside;
         Ok(())
     })?;
@@ -182,12 +205,16 @@ impl<'network> Subject<'network> {
     }
 
     fn flood(&mut self, time: Duration) -> Result<Flooded> {
+        let frames = (time.as_nanos() as f64 / self.flood.send(self.network, WARM_UP)?).floor();
         let (offered, arrived) = self.counts()?;
-        let took = self.flood.run(self.network, time)?.as_secs_f64();
+        let sending_ns = self.flood.send(self.network, frames as u32)?;
         let (offered_then, arrived_then) = self.counts()?;
         self.running.must_run()?;
-        let per_s = |before, then| (then - before) as f64 / took;
-        Ok(Flooded { offered: per_s(offered, offered_then), arrived: per_s(arrived, arrived_then) })
+        Ok(Flooded {
+            offered: offered_then - offered,
+            arrived: arrived_then - arrived,
+            seconds: frames * sending_ns / 1e9,
+        })
     }
 
     fn counts(&self) -> Result<(u64, u64)> {

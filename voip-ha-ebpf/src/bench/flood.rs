@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::xdp_action, macros::map, maps::Array, programs::XdpContext};
 
 use crate::{
-    baselines::{count, redirect},
+    baselines::count,
     headers::{Headers, beginning},
 };
 
@@ -28,21 +28,22 @@ struct Marked {
     mark: [u16; 3],
 }
 
-/// Makes the frame one of the next flow, and sends it. A frame that comes back to be sent again is as the last receiver left
-/// it, so all of its headers are written.
+/// Makes the frame one of the next flow. A frame that comes back to be sent again is as the last receiver left it, so all of
+/// its headers are written.
 #[inline(always)]
-pub(crate) fn send(ctx: &XdpContext) -> u32 {
-    let (Some(frame), Some(turn)) = (beginning::<[u64; 6]>(ctx), TURN.get_ptr_mut(0)) else {
-        return xdp_action::XDP_ABORTED;
-    };
+pub(crate) fn make(ctx: &XdpContext) -> Option<()> {
+    let (frame, turn) = (beginning::<[u64; 6]>(ctx)?, TURN.get_ptr_mut(0)?);
     // SAFETY: a pointer into the map. One processor floods, and user space writes to it while nothing runs.
     let [next, flows] = unsafe { &mut *turn };
     let flow = *next;
     *next = if flow + 1 < *flows { flow + 1 } else { 0 };
-    let Some(headers) = FLOWS.get(flow) else { return xdp_action::XDP_ABORTED };
-    // SAFETY: inside the frame.
-    unsafe { *frame = *headers };
-    redirect()
+    let headers = FLOWS.get(flow)?;
+    // By words, which a copy of the whole would not be: it becomes a loop over bytes.
+    for (place, word) in headers.iter().enumerate() {
+        // SAFETY: inside the frame.
+        unsafe { (*frame)[place] = *word };
+    }
+    Some(())
 }
 
 /// Counts and drops what has come to the server, and passes what is not of the flood.

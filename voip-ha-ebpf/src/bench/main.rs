@@ -43,10 +43,10 @@ fn fib_lookup(ctx: XdpContext) -> u32 {
     baselines::fib_lookup(&ctx)
 }
 
-/// Sends a frame of the next flow of a flood.
+/// Makes a frame of the next flow of a flood, and sends it.
 #[xdp]
 fn flood(ctx: XdpContext) -> u32 {
-    flood::send(&ctx)
+    flood::make(&ctx).map_or(xdp_action::XDP_ABORTED, |()| baselines::redirect())
 }
 
 /// The end of a flood.

@@ -1,14 +1,20 @@
 //! Calls beside a flood.
 
-use std::{ops::AddAssign, panic::resume_unwind, thread};
+use std::{ops::AddAssign, panic::resume_unwind, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 
-use super::network::Network;
+use super::{
+    network::Network,
+    processor::{Priority, Processor},
+};
 use crate::{meter::Meter, phone::Phones, topology::SIP};
 
 /// Calls that run.
 pub(super) const COUNT: usize = 50;
+
+/// Between two registrations of all phones.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What calls sent while a flood came, and what of it was not answered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,8 +34,10 @@ impl AddAssign for Beside {
     }
 }
 
-/// Phones, each with a call.
+/// Phones, each with a call. They send from the flood's processor: then it alone receives at the front. Or the other one would
+/// be left with the flood, which comes faster than it can take it, and a full queue would lose packets that no program has seen.
 pub(super) struct Calls {
+    processor: Processor,
     phones: Phones,
     meter: Meter,
 }
@@ -40,8 +48,9 @@ impl Calls {
         for answered in [phones.register()?, phones.call(COUNT)?] {
             ensure!(answered.succeeded == COUNT, "without a flood not every phone is answered: {answered:?}");
         }
-        let meter = Meter::start(phones.streams()?)?;
-        Ok(Self { phones, meter })
+        let (processor, streams) = (network.processor, phones.streams()?);
+        let meter = processor.run(Priority::Calls, || Meter::start(streams))?;
+        Ok(Self { processor, phones, meter })
     }
 
     /// All phones register again and again until the flood is over, and all calls go on.
@@ -51,10 +60,11 @@ impl Calls {
         let flooded = thread::scope(|scope| {
             let flood = scope.spawn(flood);
             while !flood.is_finished() {
-                let answered = self.phones.register()?;
+                let answered = self.processor.run(Priority::Calls, || self.phones.register())?;
                 let failed: usize = answered.failed.values().sum();
                 beside.sip_sent += (answered.succeeded + failed + answered.retransmissions) as u64;
                 beside.sip_lost += (failed + answered.retransmissions) as u64;
+                thread::sleep(PAUSE);
             }
             flood.join().unwrap_or_else(|panic| resume_unwind(panic))
         })?;

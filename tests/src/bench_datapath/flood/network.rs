@@ -10,7 +10,7 @@ use std::{net::Ipv4Addr, process::Command, time::Duration};
 use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::Mac;
 
-use super::calls;
+use super::{calls, processor::Processor};
 use crate::{
     Lab, Options,
     netns::{Namespace, join},
@@ -31,13 +31,15 @@ const START: Duration = Duration::from_secs(10);
 
 pub(super) struct Network {
     pub(super) lab: Lab,
+    /// Where floods are made.
+    pub(super) processor: Processor,
 }
 
 impl Network {
     /// The first network keeps other labs away; those beside it must not wait for it.
-    pub(super) fn build(first: bool) -> Result<Self> {
+    pub(super) fn build(first: bool, processor: Processor) -> Result<Self> {
         let lab = Lab::new(Options { alone: first, ..Options::default() })?;
-        let network = Self { lab };
+        let network = Self { lab, processor };
         let (phones, gateway, server) = (network.lab.phones(), network.lab.gateway(), network.server()?);
         join((gateway, CABLE), (server, CABLE))?;
         gateway.ip(&format!("address add 10.66.4.1/24 dev {CABLE}\nlink set dev front address {}", text(FRONT_MAC)))?;

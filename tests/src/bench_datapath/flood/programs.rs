@@ -3,7 +3,6 @@
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -14,11 +13,11 @@ use aya::{
 };
 use etherparse::PacketBuilder;
 use nix::net::if_::if_nametoindex;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{
     super::harness::{OBJECT, halves},
     network::{CABLE, FRONT_MAC, Network, PHONES_MAC, SERVER},
+    processor::Priority,
 };
 use crate::{
     netns::Namespace,
@@ -37,8 +36,6 @@ const MARK: [u8; 6] = *b"\x80\0load";
 
 /// Frames that are made at once: what a driver polls.
 const BATCH: u32 = 64;
-/// Frames of one call of the kernel, some tens of ms.
-const BURST: u32 = 1024 * BATCH;
 
 /// Who a system expects a flood to be addressed to.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +45,9 @@ pub(super) enum Receiver {
     Server,
 }
 
-/// A program that sends, and what it sends.
+const FLOOD: &str = "flood";
+
+/// The program that makes and sends frames, and what it makes them of.
 pub(super) struct Flood {
     object: Arc<Ebpf>,
     frame: Vec<u8>,
@@ -76,7 +75,7 @@ impl Flood {
         let frames: Vec<_> = sources.iter().map(|from| frame(*from, to)).collect();
         let first = frames.first().context("a flood needs a source")?.clone();
         let object = network.lab.phones().run(move || {
-            let mut object = load("flood")?;
+            let mut object = load(FLOOD)?;
             send_out(&mut object, "eth0")?;
             let mut flows: Array<_, [u64; 6]> = object.map_mut("FLOWS").context("no map FLOWS")?.try_into()?;
             for (number, frame) in (0..).zip(&frames) {
@@ -89,10 +88,13 @@ impl Flood {
         Ok(Self { object: Arc::new(object), frame: first })
     }
 
-    /// Floods for at least this time. Returns how long it was.
-    pub(super) fn run(&self, network: &Network, time: Duration) -> Result<Duration> {
-        let (object, frame) = (Arc::clone(&self.object), self.frame.clone());
-        network.lab.phones().run(move || on_one_processor(|| send(program(&object, "flood")?, &frame, time)))
+    /// Sends so many frames. Returns the nanoseconds that each took, with everything that was done about it.
+    pub(super) fn send(&self, network: &Network, frames: u32) -> Result<f64> {
+        let (object, frame, processor) = (Arc::clone(&self.object), self.frame.clone(), network.processor);
+        network
+            .lab
+            .phones()
+            .run(move || processor.run(Priority::Flood, || send(program(&object, FLOOD)?, &frame, frames)))
     }
 }
 
@@ -191,24 +193,11 @@ fn words<const N: usize>(frame: &[u8]) -> [u64; N] {
     words
 }
 
-fn send(program: &Xdp, frame: &[u8], time: Duration) -> Result<Duration> {
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        let attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
-        let options = TestRunOptions { data_in: Some(frame), repeat: BURST, attrs, ..TestRunOptions::default() };
-        program.test_run(options).context("sending by BPF_PROG_TEST_RUN needs Linux 5.18")?;
-    }
-    Ok(begun.elapsed())
-}
-
-/// Does the work on the first processor that this thread may use.
-fn on_one_processor<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let all = sched_getaffinity(None)?;
-    let first = (0..CpuSet::MAX_CPU).find(|number| all.is_set(*number)).context("no processor")?;
-    let mut one = CpuSet::new();
-    one.set(first);
-    sched_setaffinity(None, &one)?;
-    let result = work();
-    sched_setaffinity(None, &all)?;
-    result
+/// Nanoseconds of each frame, by the kernel's clock. To begin and to end takes some tens of milliseconds, which are not in them,
+/// nor is the time in which others had the processor.
+fn send(program: &Xdp, frame: &[u8], frames: u32) -> Result<f64> {
+    let attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+    let options = TestRunOptions { data_in: Some(frame), repeat: frames, attrs, ..TestRunOptions::default() };
+    let result = program.test_run(options).context("sending by BPF_PROG_TEST_RUN needs Linux 5.18")?;
+    Ok(result.duration.as_nanos() as f64)
 }

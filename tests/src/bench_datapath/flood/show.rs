@@ -19,17 +19,19 @@ const LEAST_TO_BARE_DROP: f64 = 0.8;
 pub(in super::super) fn rates(data: &Data) -> Vec<String> {
     let Some(any) = data.packets_per_s.first() else { return Vec::new() };
     let heading = format!(
-        "{HEADING}{:<18} {:>11}   {:>9} {:>9} {:>9} {:>9} {:>11} {:>23} {:>14}{HEADING:#}",
-        "SYSTEM", "PACKETS/s", "min", "p25", "p75", "max", "OFFERED/s", "× BARE REDIRECT", "× NFT DNAT"
+        "{HEADING}{:<18} {:>11}   {:>9} {:>9} {:>9} {:>9} {:>8} {:>20} {:>20}{HEADING:#}",
+        "SYSTEM", "PACKETS/s", "min", "p25", "p75", "max", "ARRIVED", "× BARE REDIRECT", "× NFT DNAT"
     );
     let mut lines = vec![String::new(), heading];
     lines.extend(data.packets_per_s.iter().map(|rate| {
-        let Rate { system, pps, pps_spread, offered_pps, .. } = rate;
-        let (bare, nft) = (with_range(rate.to_bare_redirect), median(rate.to_nft_dnat));
-        format!("{system:<18} {pps:>11.0}   {} {offered_pps:>11.0} {bare:>23} {nft:>14}", range(pps_spread))
+        let Rate { system, pps, pps_spread, .. } = rate;
+        let (bare, nft) = (with_range(rate.to_bare_redirect), with_range(rate.to_nft_dnat));
+        let (range, share) = (range(pps_spread), rate.arrived_share * 100.0);
+        format!("{system:<18} {pps:>11.0}   {range} {share:>6.0} % {bare:>20} {nft:>20}")
     }));
     lines.push(format!(
         "{ASIDE}through two cables of the lab, {} flows of RTP, all of it on one processor, sending and counting included;\n\
+         ARRIVED below 100 %: the system was offered more than it takes;\n\
          median of {} interleaved rounds; ratios are medians of the rounds' own ratios (p25–p75){ASIDE:#}",
         any.flows, any.rounds
     ));
@@ -51,7 +53,7 @@ pub(in super::super) fn drops(data: &Data) -> Vec<String> {
         format!("{system:<18} {pps:>11.0}   {} {bare:>20} {rtp:>18} {sip:>18}", range(pps_spread))
     }));
     lines.push(format!(
-        "{ASIDE}a flood from one source to the SIP port, beside {} calls and their phones' registrations; sending included;\n\
+        "{ASIDE}a flood from one source to the SIP port, beside {} calls and their phones' registrations, sending included;\n\
          median of {} interleaved rounds{ASIDE:#}",
         any.calls, any.rounds
     ));
@@ -85,10 +87,6 @@ fn range(Spread { min, p25, p75, max, .. }: &Spread) -> String {
     format!("{min:>9.0} {p25:>9.0} {p75:>9.0} {max:>9.0}")
 }
 
-fn median(ratio: Option<Spread>) -> String {
-    ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{:.2}", ratio.p50))
-}
-
 fn with_range(ratio: Option<Spread>) -> String {
     let text = |Spread { p25, p50, p75, .. }: Spread| format!("{p50:.2} ({p25:.2}–{p75:.2})");
     ratio.map_or_else(|| "–".to_owned(), text)
@@ -106,7 +104,7 @@ pub(super) mod tests {
             system: system.to_owned(),
             pps,
             pps_spread: spread(pps),
-            offered_pps: pps,
+            arrived_share: 1.0,
             to_bare_redirect: to_bare.map(spread),
             to_nft_dnat: to_nft.map(spread),
             rounds: 15,
