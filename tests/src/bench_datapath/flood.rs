@@ -43,7 +43,7 @@ const WINDOW_BESIDE_CALLS: Duration = Duration::from_secs(1);
 /// What became of a flood.
 #[derive(Clone, Copy, Debug)]
 struct Flooded {
-    /// Packets that came to the gateway.
+    /// Packets that came to the gateway. The few of calls are among them.
     offered: u64,
     /// Packets that came to the server.
     arrived: u64,
@@ -87,18 +87,21 @@ pub(super) fn forwarded(names: &[String], rounds: usize) -> Result<Vec<Rate>> {
     let systems: Vec<_> = names.iter().map(|name| forwarder::by_name(name)).collect::<Result<_>>()?;
     systems.iter().try_for_each(|system| must_be_installed(system.needs))?;
     let apart = Apart::keep()?;
-    let networks = (0..systems.len()).map(|number| Network::build(number == 0, apart.of_flood));
-    let networks: Vec<_> = networks.collect::<Result<_>>()?;
+    let networks = Network::build_for_each(&systems, apart.of_flood)?;
     let start = |(network, &system)| Subject::forwarding(network, system);
     let mut subjects: Vec<_> = networks.iter().zip(&systems).map(start).collect::<Result<_>>()?;
-    let mut flooded: Vec<_> = systems.iter().map(|_| Vec::new()).collect();
+    let mut windows: Vec<_> = systems.iter().map(|_| Vec::new()).collect();
     in_rounds("packets/s", rounds, &mut subjects, |number, subject| {
-        let window = subject.flood(WINDOW)?;
-        ensure!(window.arrived > 0, "nothing comes to the server");
-        flooded[number].push(window);
+        let flooded = subject.flood(WINDOW).context(subject.name)?;
+        ensure!(flooded.arrived > 0, "{}: nothing comes to the server", subject.name);
+        windows[number].push(flooded);
         Ok(())
     })?;
-    let of_each = |value: fn(&Flooded) -> f64| flooded.iter().map(|of| of.iter().map(value).collect()).collect();
+    rates(names, &windows)
+}
+
+fn rates(names: &[String], windows: &[Vec<Flooded>]) -> Result<Vec<Rate>> {
+    let of_each = |value: fn(&Flooded) -> f64| windows.iter().map(|of| of.iter().map(value).collect()).collect();
     let (arrived, shares): (Vec<Vec<_>>, Vec<Vec<_>>) =
         (of_each(Flooded::arrived_per_s), of_each(Flooded::arrived_share));
     let entry = |(number, name): (usize, &String)| {
@@ -114,7 +117,7 @@ pub(super) fn forwarded(names: &[String], rounds: usize) -> Result<Vec<Rate>> {
             arrived_share: Spread::of(&shares[number])?.p50,
             to_bare_redirect: to(BARE_REDIRECT)?,
             to_nft_dnat: to(NFT_DNAT)?,
-            rounds,
+            rounds: arrived[number].len(),
             flows: programs::FLOWS,
         })
     };
@@ -123,42 +126,46 @@ pub(super) fn forwarded(names: &[String], rounds: usize) -> Result<Vec<Rate>> {
 
 /// Packets per second of a flood from one source that each of the systems keeps from the server, and what that cost calls.
 pub(super) fn dropped(rounds: usize) -> Result<Vec<DropRate>> {
-    let systems = &dropper::ALL;
+    let systems: Vec<_> = dropper::ALL.iter().collect();
     systems.iter().try_for_each(|system| must_be_installed(system.needs))?;
     let apart = Apart::keep()?;
-    let networks = (0..systems.len()).map(|number| Network::build(number == 0, apart.of_flood));
-    let networks: Vec<_> = networks.collect::<Result<_>>()?;
-    let start = |(network, system)| Ok((Subject::dropping(network, system)?, Calls::begin(network)?));
-    let mut subjects: Vec<_> = networks.iter().zip(systems).map(start).collect::<Result<_>>()?;
+    let networks = Network::build_for_each(&systems, apart.of_flood)?;
+    let start = |(network, &system)| Ok((Subject::dropping(network, system)?, Calls::begin(network)?));
+    let mut subjects: Vec<_> = networks.iter().zip(&systems).map(start).collect::<Result<_>>()?;
     let mut measured: Vec<_> = systems.iter().map(|_| (Vec::new(), Beside::default())).collect();
     in_rounds("drops/s", rounds, &mut subjects, |number, (subject, calls)| {
-        let (flooded, beside) = calls.beside(|| subject.flood(WINDOW_BESIDE_CALLS))?;
-        ensure!(flooded.offered > flooded.arrived, "nothing is dropped");
+        let (flooded, beside) = calls.beside(|| subject.flood(WINDOW_BESIDE_CALLS)).context(subject.name)?;
+        ensure!(flooded.offered > flooded.arrived, "{}: nothing is dropped", subject.name);
         measured[number].0.push(flooded.dropped_per_s());
         measured[number].1 += beside;
         Ok(())
     })?;
     let bare = systems.iter().position(|system| system.name == BARE_DROP).context("no bare program")?;
-    let entry = |(system, (dropped, beside)): (&dropper::Dropper, &(Vec<f64>, Beside))| {
-        let pps_spread = Spread::of(dropped)?;
-        Ok(DropRate {
-            system: system.name.to_owned(),
-            pps: pps_spread.p50,
-            pps_spread,
-            to_bare_drop: Spread::of_ratios(dropped, &measured[bare].0)?,
-            rounds,
-            calls: calls::COUNT,
-            rtp_sent: beside.rtp_sent,
-            rtp_lost: beside.rtp_lost,
-            sip_sent: beside.sip_sent,
-            sip_lost: beside.sip_lost,
-        })
+    let entry = |(system, (dropped, beside)): (&&dropper::Dropper, &(Vec<f64>, Beside))| {
+        drop_rate(system.name, dropped, &measured[bare].0, beside)
     };
     systems.iter().zip(&measured).map(entry).collect()
 }
 
+fn drop_rate(system: &str, dropped: &[f64], bare: &[f64], beside: &Beside) -> Result<DropRate> {
+    let pps_spread = Spread::of(dropped)?;
+    let &Beside { rtp_sent, rtp_lost, sip_sent, sip_lost } = beside;
+    Ok(DropRate {
+        system: system.to_owned(),
+        pps: pps_spread.p50,
+        pps_spread,
+        to_bare_drop: Spread::of_ratios(dropped, bare)?,
+        rounds: dropped.len(),
+        calls: calls::COUNT,
+        rtp_sent,
+        rtp_lost,
+        sip_sent,
+        sip_lost,
+    })
+}
+
 /// Everything once in each round, the other way around in every second one.
-fn in_rounds<S: Named>(
+fn in_rounds<S>(
     what: &str,
     rounds: usize,
     subjects: &mut [S],
@@ -168,27 +175,10 @@ fn in_rounds<S: Named>(
         eprintln!("{what}, round {}", round + 1);
         for place in 0..subjects.len() {
             let number = if round % 2 == 0 { place } else { subjects.len() - 1 - place };
-            let subject = &mut subjects[number];
-            measure(number, subject).with_context(|| subject.name())?;
+            measure(number, &mut subjects[number])?;
         }
     }
     Ok(())
-}
-
-trait Named {
-    fn name(&self) -> &'static str;
-}
-
-impl Named for Subject<'_> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-}
-
-impl Named for (Subject<'_>, Calls) {
-    fn name(&self) -> &'static str {
-        self.0.name
-    }
 }
 
 impl<'network> Subject<'network> {

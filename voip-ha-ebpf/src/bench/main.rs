@@ -1,6 +1,6 @@
 //! What `cargo xtask bench datapath` measures the XDP program with, and beside: a wrapper that gives each run a whole frame
-//! of another flow, a target that does nothing, and baselines; and what floods the lab's
-//! network and counts what arrives. A binary of its own, no part of the gateway.
+//! of another flow, a target that does nothing, and baselines; and what floods the lab's network and counts what arrives.
+//! A binary of its own, no part of the gateway.
 #![no_std]
 #![no_main]
 

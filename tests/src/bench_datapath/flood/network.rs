@@ -36,8 +36,12 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// The first network keeps other labs away; those beside it must not wait for it.
-    pub(super) fn build(first: bool, processor: Processor) -> Result<Self> {
+    /// As many as there are systems. The first one keeps other labs away; those beside it must not wait for it.
+    pub(super) fn build_for_each<T>(systems: &[T], processor: Processor) -> Result<Vec<Self>> {
+        (0..systems.len()).map(|number| Self::build(number == 0, processor)).collect()
+    }
+
+    fn build(first: bool, processor: Processor) -> Result<Self> {
         let lab = Lab::new(Options { alone: first, ..Options::default() })?;
         let network = Self { lab, processor };
         let (phones, gateway, server) = (network.lab.phones(), network.lab.gateway(), network.server()?);

@@ -23,10 +23,10 @@ pub(in super::super) fn rates(rates: &[Rate]) -> String {
 /// What each system kept from the server.
 pub(in super::super) fn drops(drops: &[DropRate]) -> String {
     let heading = "<h2>A flood from one source: millions of packets dropped per second</h2>\n<p>Beside it phones register, and \
-                   calls go on.</p>\n";
+                   calls go on: so many of their packets were lost.</p>\n";
     let bars = drops.iter().map(|of| {
         let lost = of.rtp_lost + of.sip_lost;
-        (of.system.as_str(), of.pps_spread, format!(" · {:.2} × · calls lost {lost}", of.to_bare_drop.p50))
+        (of.system.as_str(), of.pps_spread, format!(" · {:.2} × · lost {lost}", of.to_bare_drop.p50))
     });
     picture(heading, bars.collect())
 }
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(page.matches("class=\"cost\"").count(), 2, "{page}");
         assert!(page.contains(">a&lt;b<") && page.contains(">2.50 · 0.91 ×<") && page.contains(">0.20<"), "{page}");
         let page = drops(&[drop_rate("limited", 6_000_000.0, 0.85, 3)]);
-        assert!(page.contains(">6.00 · 0.85 × · calls lost 3<"), "{page}");
+        assert!(page.contains(">6.00 · 0.85 × · lost 3<"), "{page}");
     }
 
     #[test]
