@@ -82,7 +82,7 @@ pub(super) fn send(
     let is_dsr = entry.forwarding == Forwarding::Dsr as u32;
     let destination = if is_dsr { network.destination } else { entry.address };
     // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
-    let source = if network.source == entry.address { network.destination } else { network.source };
+    let source = if !is_dsr && network.source == entry.address { network.destination } else { network.source };
     let rewrite = Rewrite { source, destination, inside: inside(destination) };
     // The device would drop it as well, but after it has been counted as redirected.
     if network.total_length > entry.mtu {
