@@ -129,8 +129,8 @@ fn cases_of_any(hosts: &Hosts) -> Vec<Case> {
     ]
 }
 
-/// What may be fragmented on its way: of IPv4, what does not forbid it; of IPv6 nothing, but the stack may know another way to a
-/// client whom the routing table says nothing to.
+/// What is too large, and may be fragmented on its way (IPv4) or has extension headers (IPv6): the stack knows what to do with it.
+/// And what has extension headers and fits.
 fn cases_of_family(hosts: &Hosts) -> Vec<Case> {
     use Class::{Rtp, Sip};
     use Outcome as O;
