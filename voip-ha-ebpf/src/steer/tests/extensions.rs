@@ -50,6 +50,19 @@ fn a_fragment_header_is_one_of_the_four() {
 }
 
 #[test]
+fn behind_the_header_of_a_later_fragment_is_payload_whatever_it_looks_like() {
+    // As if it were 8 bytes of options with a datagram behind them.
+    let looks_like_options = [17, 0, 1, 4, 0, 0, 0, 0, 0x9c, 0x40, 0x13, 0xc4, 0, 8, 0, 0];
+    for (offset, outcome) in [(0, Outcome::ToServer), (1, Outcome::NotUdp), (185, Outcome::NotUdp)] {
+        let headers = part(ip(SIX.phone, SIX.vip), 7, offset, true);
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ip(headers);
+        builder.write(&mut frame, IpNumber::IPV6_DESTINATION_OPTIONS, &looks_like_options).unwrap();
+        assert_eq!(World::new().verdict(frame).action.outcome, outcome, "offset {offset}");
+    }
+}
+
+#[test]
 fn a_datagram_behind_a_header_that_is_not_known_passes() {
     // Authentication, ESP, mobility, an experiment, no next header.
     for number in [51, 50, 135, 253, 59] {

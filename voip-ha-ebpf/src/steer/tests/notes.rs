@@ -145,7 +145,7 @@ fn icmpv6_that_is_about_nothing_of_a_server_is_passed_and_counted_as_before() {
     let news = unreachable(master, phone, &about_server);
     const ICMP: usize = ETHERNET_LEN + 40;
     const QUOTED: usize = ICMP + 8;
-    let mapped_server = [&[0; 10][..], &[0xff; 2], &FOUR.master.octets()[12..]].concat();
+    let mapped_server = FOUR.master.octets();
     let others = [
         ("from a server", unreachable(master, phone, &datagram((master, SIP), (phone, PHONE_PORT)))),
         ("an answer", patched(news.clone(), ICMP, &[129])),
@@ -154,7 +154,8 @@ fn icmpv6_that_is_about_nothing_of_a_server_is_passed_and_counted_as_before() {
         ("about ICMP behind a fragment header", patched(news.clone(), QUOTED + 6, &[44])),
         ("about options", patched(news.clone(), QUOTED + 6, &[DESTINATION_OPTIONS])),
         ("IPv4 inside", patched(news.clone(), QUOTED, &[0x45])),
-        ("an IPv4 address inside", patched(news.clone(), QUOTED + 24, &mapped_server)),
+        ("from an IPv4 address inside", patched(news.clone(), QUOTED + 8, &mapped_server)),
+        ("to an IPv4 address inside", patched(news.clone(), QUOTED + 24, &mapped_server)),
         ("ICMP of IPv4", patched(news.clone(), ETHERNET_LEN + 6, &[1])),
         ("a short packet", patched(news.clone(), ETHERNET_LEN + 4, &[0, 47])),
         ("cut", news[..news.len() - 1].to_vec()),
