@@ -1,7 +1,7 @@
 //! The scanner of SIP messages in the kernel: that it finds what it finds on the host, and what it costs.
 
 use anyhow::{Context as _, Result, ensure};
-use lab::bench_datapath::{Data, Part, KernelScanner, Settings, measure};
+use lab::bench_datapath::{Data, KernelScanner, Part, Settings, measure};
 use voip_ha_ebpf::sip::{Kind, MOST_STEPS, Scan, TEXT_BYTES};
 use voip_ha_fuzz::sip::{mutate, scanned, seeds};
 

@@ -1,8 +1,8 @@
 //! Packets to a VIP.
 
-use super::{Action, FlipId, Hop, Kind, News, Note, Tables, Verdict};
+use super::{Action, FlipId, Hop, Kind, News, Note, Tables, Verdict, calls};
 use crate::{
-    abi::{Address, Class, FirstFragment, Forwarding, Outcome, ServiceEntry, Slot},
+    abi::{Address, Class, FirstFragment, FlowKey, Forwarding, Outcome, ServiceEntry, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
@@ -17,27 +17,31 @@ pub(super) struct Towards<'a> {
 
 /// A datagram, or the first fragment of one.
 #[inline(always)]
-pub(super) fn datagram(network: &Network, datagram: &Datagram, to: &Towards<'_>, tables: &impl Tables) -> Verdict {
+pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &Towards<'_>, tables: &T) -> Verdict {
     let class = to.service.ports.class(datagram.destination_port);
     if class == Class::Other {
         return Verdict::pass(Outcome::NotServicePort).leading(network, Slot(0));
     }
     let word = tables.steering(to.index).unwrap_or_default();
-    let Some(slot) = word.target(class) else {
+    let Some(active) = word.target(class) else {
         return Verdict::plain(None, class, Action::drop(Outcome::NoActiveServer));
     };
+    let (client_port, service_port) = (datagram.source_port, datagram.destination_port);
+    let (mut slot, mut note) = (active, Note::NOTHING);
+    if word.is_affine() || class == Class::Rtp && word.is_census() {
+        if !T::HAS_CALLS {
+            return Verdict::plain(None, class, Action::ask_calls());
+        }
+        let flow = FlowKey { client: network.source, service: to.index, client_port, service_port };
+        let choice = calls::to_server(datagram, &flow, (class, active), word, tables);
+        (slot, note) = (choice.slot, choice.note);
+    }
     let action = send(network, slot, tables, |_| Inside::datagram(datagram.offset));
     if action.kind == Kind::Drop {
         return Verdict::plain(Some(slot.server()), class, action);
     }
-    let note = Note {
-        news: News::Sent,
-        flip: FlipId { service: to.index, epoch: word.epoch() },
-        is_flow: (class == Class::Rtp) & word.is_census(),
-        client_port: datagram.source_port,
-        service_port: datagram.destination_port,
-        ..Note::NOTHING
-    };
+    let flip = FlipId { service: to.index, epoch: word.epoch() };
+    let note = Note { news: News::Sent, flip, is_target: slot == active, client_port, service_port, ..note };
     Verdict { note, ..Verdict::plain(Some(slot.server()), class, action) }.leading(network, slot)
 }
 
@@ -49,6 +53,8 @@ pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl 
     let (slot, class, by_stack) = match tables.first_fragment(&network.fragment_key()) {
         Some(FirstFragment::Passed) => return Verdict::pass(Outcome::NotServicePort),
         Some(FirstFragment::OfServer { slot, class, by_stack }) => (slot, class, by_stack),
+        // Whose call it is of, only the first one says.
+        None if word.is_affine() && word.draining().is_some() => return drop(Outcome::Fragment),
         None => match (word.target(Class::Sip), word.target(Class::Rtp)) {
             (None, None) => return drop(Outcome::NoActiveServer),
             (Some(one), Some(other)) if one == other => (one, Class::Other, false),

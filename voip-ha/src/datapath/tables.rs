@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry,
-    FragmentKey, LINK_ROWS, LinkEntry, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_PLACES,
-    MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_WAYS, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry,
-    ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, TrafficEntry, counter_index, server_index,
+    Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
+    FragmentEntry, FragmentKey, LINK_ROWS, LinkEntry, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_WAYS, Outcome, PendingEntry, Ports,
+    SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, TrafficEntry,
+    counter_index, server_index,
 };
 
 pub use self::links::Link;
@@ -49,12 +50,13 @@ pub(super) const PROGRAMS: &str = "PROGRAMS";
 const PENDING: &str = "PENDING";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
+const CALLS: &str = "CALLS";
 const FRAGMENTS: &str = "FRAGMENTS";
 const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 14] = [
+const LAYOUTS: [Layout; 15] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -63,6 +65,7 @@ const LAYOUTS: [Layout; 14] = [
     Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
     Layout::of::<u32, FlipEntry>(FLIPS, MapType::Array, MAX_FLIPS),
     Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
+    Layout::of::<CallKey, CallEntry>(CALLS, MapType::LruHash, MAX_CALLS),
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
@@ -174,6 +177,8 @@ pub struct Tables {
     pub flips: Array<MapData, FlipEntry>,
     /// RTP flows seen while flows are counted.
     pub flows: HashMap<MapData, FlowKey, FlowEntry>,
+    /// Call → whose it is, while calls are remembered.
+    pub calls: HashMap<MapData, CallKey, CallEntry>,
     /// Datagram → what became of its first fragment.
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     /// What became of the packets.
@@ -202,6 +207,7 @@ impl Tables {
             pending: open(pins, PENDING)?.try_into()?,
             flips: open(pins, FLIPS)?.try_into()?,
             flows: open(pins, FLOWS)?.try_into()?,
+            calls: open(pins, CALLS)?.try_into()?,
             fragments: open(pins, FRAGMENTS)?.try_into()?,
             counters: open(pins, COUNTERS)?.try_into()?,
             links: open(pins, LINKS)?.try_into()?,

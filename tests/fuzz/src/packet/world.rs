@@ -181,6 +181,7 @@ impl World {
             Kind::ByStack => by_stack(room, network, action, action.outcome),
             Kind::TellTooBig => self.tell_too_big(room, network, action.mtu),
             Kind::Pass | Kind::Drop => (action.outcome, Fate::Kept),
+            Kind::AskCalls => unreachable!("the tables have calls"),
         };
         Done { outcome, fate, remembered }
     }
@@ -262,6 +263,7 @@ fn mtu(way: u8) -> u32 {
 }
 
 impl Tables for World {
+    const HAS_CALLS: bool = true;
     fn endpoint(&self, address: &Address) -> Endpoint {
         let address = (*address).into();
         if let Some(service) = World::service(self, address) {

@@ -111,6 +111,7 @@ pub(super) struct World {
 }
 
 impl Tables for World {
+    const HAS_CALLS: bool = true;
     fn endpoint(&self, address: &Address) -> Endpoint {
         self.endpoints.get(address).copied().unwrap_or(Endpoint::NONE)
     }
@@ -251,6 +252,7 @@ impl World {
                 frame.truncate(rewrite::too_big_length(&network));
             }
             Kind::Pass | Kind::Drop => {}
+            Kind::AskCalls => unreachable!("the tables have calls"),
         }
         frame
     }
