@@ -12,6 +12,7 @@ use crate::{
 use self::{frames::*, world::*};
 
 mod any;
+mod calls;
 mod errors;
 mod extensions;
 mod fragments;
