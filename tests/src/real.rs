@@ -7,6 +7,7 @@ mod kamailio;
 mod sipp;
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddrV4,
     time::{Duration, Instant},
 };
@@ -58,6 +59,11 @@ impl RealServer {
         self.application.signal(Signal::KILL)?;
         self.kamailio.kill9()?;
         self.application.kill9()
+    }
+
+    /// The Call-IDs of the requests of this method, INVITE or BYE, that its Kamailio has seen.
+    pub fn calls_of(&self, method: &str) -> BTreeSet<String> {
+        kamailio::calls_of(&self.kamailio.log(), method)
     }
 
     /// The Kamailio processes.

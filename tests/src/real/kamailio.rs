@@ -1,6 +1,7 @@
 //! Kamailio as registrar with its users in memory, and as a proxy that records its route.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     process::Command,
@@ -20,6 +21,9 @@ use crate::{
 /// Kamailio takes about 2.5 s on an idle machine.
 const START: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_millis(100);
+
+/// What stands in the log before the method and the Call-ID of a request.
+const SEEN: &str = "request seen:";
 
 /// Starts Kamailio on a server and waits until it answers.
 pub(super) fn start(lab: &Lab, host: &ServerHost, address: Ipv4Addr) -> Result<Process> {
@@ -45,6 +49,12 @@ pub(super) fn start(lab: &Lab, host: &ServerHost, address: Ipv4Addr) -> Result<P
         answered.with_context(|| process.log_tail())?;
     }
     Ok(process)
+}
+
+/// The Call-IDs of the requests of a method that a log tells of. Only INVITE and BYE are told.
+pub(super) fn calls_of(log: &str, method: &str) -> BTreeSet<String> {
+    let requests = log.lines().filter_map(|line| line.split_once(SEEN)?.1.trim().split_once(' '));
+    requests.filter(|(seen, _)| *seen == method).map(|(_, call)| call.to_owned()).collect()
 }
 
 fn configuration(address: Ipv4Addr, six: Option<IpAddr>) -> String {
@@ -78,6 +88,7 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
+loadmodule "xlog.so"
 
 modparam("usrloc", "db_mode", 0)
 modparam("registrar", "max_expires", 3600)
@@ -89,6 +100,7 @@ request_route {{
         exit;
     }}
     if (has_totag()) {{
+        if (is_method("BYE")) xlog("L_NOTICE", "{SEEN} $rm $ci\n");
         if (loose_route()) {{
             t_relay();
         }} else if (is_method("ACK")) {{
@@ -113,6 +125,7 @@ request_route {{
         exit;
     }}
     if (is_method("INVITE")) {{
+        xlog("L_NOTICE", "{SEEN} $rm $ci\n");
         record_route();
         $du = "sip:{APPLICATION}";
         t_relay();
