@@ -1,4 +1,4 @@
-//! Where running and new calls go while a server drains, and after it is back from a failure: who answered, what was lost.
+//! Whose running and new calls are while a server drains, and after it is back from a failure, and what they lost.
 
 use std::{collections::BTreeMap, fs, net::UdpSocket, time::Duration};
 
