@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_datapath;
 pub mod demo;
 pub mod gateway;
+pub mod message;
 pub mod meter;
 pub mod netns;
 pub mod phone;
