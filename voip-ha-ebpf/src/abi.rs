@@ -155,7 +155,8 @@ named_enum! {
         NoActiveServer = "no-active-server",
         /// Dropped: the next hop towards the active server is not known.
         NoNextHop = "no-next-hop",
-        /// Dropped: the device towards the server is none that packets may leave by (map `DEVICES`).
+        /// Dropped: the device towards the server is none that packets may leave by (map `DEVICES`), or only the stack can send by it
+        /// and the server has the VIP itself ([`Forwarding::Dsr`]).
         NoDevice = "no-device",
         /// Dropped: the time to live is used up.
         TtlExpired = "ttl-expired",
@@ -167,7 +168,8 @@ named_enum! {
         /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
         /// Dropped: larger than the MTU on its way, must not be fragmented, and no answer may or can be made: it is ICMP, a
-        /// fragment but the first, not from a single host, or has IP options.
+        /// fragment but the first, not from a single host, or has IP options. Or it may be fragmented, which is the stack's work, but
+        /// the server has the VIP itself ([`Forwarding::Dsr`]), and the stack would take the packet for its own.
         TooLarge = "too-large",
         /// Passed: an ICMP error about a datagram to this server that is no client's: to the gateway itself, or not about a port of
         /// the service.

@@ -143,10 +143,35 @@ pub struct Server {
 }
 
 /// How packets reach a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Forwarding {
     /// The destination address is rewritten; the phone's address and port stay.
     Nat,
+    /// Nothing but Ethernet addresses is rewritten: the server has the VIP itself and answers phones directly.
+    Dsr,
+}
+
+impl Forwarding {
+    /// What the kernel calls it.
+    pub fn in_kernel(self) -> abi::Forwarding {
+        match self {
+            Self::Nat => abi::Forwarding::Nat,
+            Self::Dsr => abi::Forwarding::Dsr,
+        }
+    }
+}
+
+impl From<&abi::ServerEntry> for Forwarding {
+    fn from(entry: &abi::ServerEntry) -> Self {
+        if entry.forwarding == abi::Forwarding::Dsr as u32 { Self::Dsr } else { Self::Nat }
+    }
+}
+
+impl std::fmt::Display for Forwarding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.in_kernel().name())
+    }
 }
 
 /// Most pairs of a confirmation; a burst is not to be a flood.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use voip_ha_ebpf::abi::{Ports, Slot};
 
 use crate::{
-    config::Addresses,
+    config::{Addresses, Forwarding},
     datapath::{KernelServer, NextHop, Tables},
     ids::Family,
     status::mac_text,
@@ -46,6 +46,8 @@ pub struct ServicePlan {
 pub struct ServerPlan {
     /// Its own addresses.
     pub addresses: Addresses,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
     /// The ways to it, as far as they are known.
     pub next_hops: NextHops,
 }
@@ -162,8 +164,9 @@ impl Plan {
 impl ServerPlan {
     fn in_slot(tables: &Tables, server: &KernelServer, slot: Slot) -> Result<Self> {
         let [v4, v6] = Family::ALL.map(|family| tables.slot(slot, family));
-        let next_hops = NextHops { v4: NextHop::of(&v4?), v6: NextHop::of(&v6?) };
-        Ok(Self { addresses: server.addresses, next_hops })
+        let (v4, v6) = (v4?, v6?);
+        let next_hops = NextHops { v4: NextHop::of(&v4), v6: NextHop::of(&v6) };
+        Ok(Self { addresses: server.addresses, forwarding: Forwarding::from(&v4), next_hops })
     }
 }
 
@@ -188,7 +191,8 @@ impl ServicePlan {
         check("affinity", self.affinity.to_string(), found.affinity.to_string());
         let hops = |servers: &[ServerPlan], addresses| {
             let server = servers.iter().find(|server| server.addresses == addresses);
-            server.map_or("no server".to_owned(), |server| server.next_hops.text())
+            let text = |server: &ServerPlan| format!("{}, {}", server.forwarding, server.next_hops.text());
+            server.map_or("no server".to_owned(), text)
         };
         let addresses = self.servers.iter().chain(&found.servers).map(|server| server.addresses);
         for addresses in std::collections::BTreeSet::from_iter(addresses) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::Addresses,
+    config::{Addresses, Forwarding},
     datapath::{NextHop, Traffic, XdpMode},
     decision::{Cause, Choice},
     detector::Health,
@@ -97,6 +97,8 @@ pub struct ServerStatus {
     pub name: String,
     /// Its own addresses.
     pub addresses: Addresses,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
     /// What is believed about it.
     pub health: Health,
     /// What is wrong with it, if it is not up.

@@ -196,11 +196,7 @@ const CASES: &[Case] = &[
     Case(31, "vip = \"10.8.0.2\"", (31, 7, "service[1].vip", "is already service[0].server[1].address on line 24")),
     Case(24, "address = \"192.0.2.10\"", (24, 11, "service[0].server[1].address", "is already service[0].vip")),
     Case(37, "address = \"10.0.0.2\"", (37, 11, "service[1].server[0].address", "on line 20; each must be different")),
-    Case(
-        21,
-        "forwarding = \"dsr\"",
-        (21, 14, "service[0].server[0].forwarding", "\"nat\" is the only forwarding mode"),
-    ),
+    Case(21, "forwarding = \"tunnel\"", (21, 14, "service[0].server[0].forwarding", "use \"nat\" or \"dsr\"")),
     // Ports.
     Case(15, "sip_ports = []", (15, 13, "service[0].sip_ports", "has 0 ports; use 1 to 4")),
     Case(15, "sip_ports = [1, 2, 3, 4, 5]", (15, 13, "service[0].sip_ports", "has 5 ports; use 1 to 4")),

@@ -8,7 +8,7 @@ use voip_ha::{
     ids::{Family, ServiceId},
     plan::Plan,
 };
-use voip_ha_ebpf::abi::{Address, Class, Endpoint, ServerEntry, ServerNumber, server_index};
+use voip_ha_ebpf::abi::{Address, Class, Endpoint, ServerEntry, ServerNumber, Slot, server_index};
 
 use super::{
     frame::datagram,
@@ -258,6 +258,32 @@ fn a_server_that_left_and_came_back_starts_from_zero() -> Result<()> {
         ensure!(outcome(&mut rig, FRONT, &request(VIP))? == "no-next-hop", "an old next hop is used");
         Ok(())
     })
+}
+
+#[test]
+fn a_server_that_gets_or_loses_the_vip_keeps_its_way_while_the_destination_of_its_packets_changes() -> Result<()> {
+    apart(|| {
+        let mut rig = Rig::ready()?;
+        let (way, slot) = (target(&mut rig, VIP)?, active_slot(&rig)?);
+        let dsr = SERVICES.replace("{ name = 'master',", "{ name = 'master', forwarding = 'dsr',");
+        let wanted =
+            [(&*dsr, VIP, slot.other_bank()), (&*dsr, VIP, slot.other_bank()), (SERVICES, [10, 0, 0, 2], slot)];
+        for (services, destination, slot) in wanted {
+            rig = rig.restarted(services)?;
+            ensure!(target(&mut rig, VIP)? == way, "another way");
+            let frame = rig.run(FRONT, &request(VIP))?.frame;
+            ensure!(frame[30..34] == destination, "to {:?}, should be to {destination:?}", &frame[30..34]);
+            ensure!(active_slot(&rig)? == slot, "an entry in use was written over, or one was written for nothing");
+        }
+        Ok(())
+    })
+}
+
+/// Where packets of SIP to the VIP find the way.
+fn active_slot(rig: &Rig) -> Result<Slot> {
+    let tables = Tables::open(&Pins::new(rig.pin_dir()))?;
+    let place = tables.endpoints.get(Address::v4(VIP)).place();
+    tables.word(place.service())?.target(Class::Sip).context("no active server")
 }
 
 #[test]

@@ -92,15 +92,19 @@ pub(super) fn send(
     let rewrite = Rewrite { source, destination, inside: inside(destination) };
     // The device would drop it as well, but after it has been counted as redirected.
     if network.total_length > entry.mtu {
-        if !network.dont_fragment() {
+        // The stack would take what is still for the VIP for its own.
+        if !network.dont_fragment() && !is_dsr {
             return Action::by_stack(rewrite, Outcome::ToServerByStack);
         }
-        if !network.may_be_told() {
+        if !network.dont_fragment() || !network.may_be_told() {
             return Action::drop(Outcome::TooLarge);
         }
         return Action::tell_too_big(entry.mtu);
     }
     if entry.by_stack != 0 {
+        if is_dsr {
+            return Action::drop(Outcome::NoDevice);
+        }
         return Action::by_stack(rewrite, Outcome::ToServerByStack);
     }
     let (source, destination) = (entry.source, entry.next_hop);

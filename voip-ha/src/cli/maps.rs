@@ -118,19 +118,21 @@ fn servers(ledger: &Ledger) -> Result<Part> {
                 server.addresses.to_string(),
                 service.vips.to_string(),
                 role.to_owned(),
+                server.forwarding.to_string(),
                 hop,
                 age(seen.heard, now),
                 (sent.sip + sent.rtp).to_string(),
                 age(seen.refused, now),
             ]);
             values.push(json!({
-                "addresses": server.addresses, "vips": service.vips, "role": role, "next_hops": server.next_hops,
+                "addresses": server.addresses, "vips": service.vips, "role": role,
+                "forwarding": server.forwarding, "next_hops": server.next_hops,
                 "heard_ms_ago": milliseconds(seen.heard, now), "refused_ms_ago": milliseconds(seen.refused, now),
                 "sent_since_heard": { "sip": sent.sip, "rtp": sent.rtp },
             }));
         }
     }
-    let columns = ["SERVER", "VIP", "ROLE", "NEXT HOP", "LAST HEARD", "SENT SINCE>", "LAST REFUSED"];
+    let columns = ["SERVER", "VIP", "ROLE", "FORWARDING", "NEXT HOP", "LAST HEARD", "SENT SINCE>", "LAST REFUSED"];
     part("servers", &values, output::table(columns, rows))
 }
 

@@ -7,6 +7,7 @@ use super::{
     output::{self, ALARM, CAUTION, GOOD, HEADING, ago, local_time, styled},
 };
 use crate::{
+    config::Forwarding,
     control::{Answer, Client, Command},
     datapath::XdpMode,
     decision::Choice,
@@ -142,6 +143,9 @@ fn why_it_stays(service: &ServiceStatus) -> Option<String> {
 fn remarks(server: &ServerStatus) -> Vec<String> {
     let name = &server.name;
     let mut remarks = Vec::new();
+    if server.forwarding == Forwarding::Dsr {
+        remarks.push(format!("{name} answers phones directly (dsr): what it sends is neither fenced nor seen here"));
+    }
     if let Some(why) = &server.no_way {
         remarks.push(format!("no way to {name}: {why}"));
     }

@@ -128,6 +128,7 @@ pub(super) fn group(text: &str) -> Checked<String> {
 pub(super) fn forwarding(text: &str) -> Checked<Forwarding> {
     match text {
         "nat" => Ok(Forwarding::Nat),
-        _ => Err(format!("{text:?} is not known; \"nat\" is the only forwarding mode of this version")),
+        "dsr" => Ok(Forwarding::Dsr),
+        _ => Err(format!("{text:?} is not known; use \"nat\" or \"dsr\"")),
     }
 }

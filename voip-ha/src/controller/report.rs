@@ -64,7 +64,8 @@ impl<D: Datapath> Controller<D> {
                     .iter()
                     .map(|(id, server)| {
                         let known = |family| self.ways[id.0].of(family).known.as_ref().map(|(hop, _)| *hop);
-                        ServerPlan { addresses: server.addresses, next_hops: NextHops::by(known) }
+                        let (addresses, forwarding) = (server.addresses, server.forwarding);
+                        ServerPlan { addresses, forwarding, next_hops: NextHops::by(known) }
                     })
                     .collect(),
             }
@@ -86,6 +87,7 @@ impl<D: Datapath> Controller<D> {
         ServerStatus {
             name: state.name.clone(),
             addresses: config.addresses,
+            forwarding: config.forwarding,
             health: state.detector.health(),
             fault: state.detector.fault(),
             since: wall_clock(state.since, now),

@@ -19,7 +19,7 @@ use super::{
     signals::Signals,
 };
 use crate::{
-    config::{Addresses, Config, Service},
+    config::{Addresses, Config, Server, Service},
     decision::Choice,
     ids::{Family, ServerId, ServiceId},
 };
@@ -115,9 +115,9 @@ impl KernelDatapath {
                 newcomers.push(id);
                 let slot = self.places.servers[id.0].slot;
                 self.tables.forget(slot.server())?;
-                self.write_slot(slot, own_entries(&server.addresses))?;
+                self.write_slot(slot, own_entries(server))?;
             } else {
-                self.readdress(id, &server.addresses)?;
+                self.readdress(id, server)?;
             }
         }
         self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
@@ -140,16 +140,16 @@ impl KernelDatapath {
         known.filter(|endpoint| endpoint.is_server()).collect()
     }
 
-    /// A server that stays may have got another address beside the one that it is known by, or lost one.
-    fn readdress(&mut self, server: ServerId, addresses: &Addresses) -> Result<()> {
-        let slot = self.places.servers[server.0].slot;
-        let (old, mut new) = (self.entries(slot)?, own_entries(addresses));
+    /// A server that stays may have got another address beside the one that it is known by, or lost one, or be reached otherwise.
+    fn readdress(&mut self, id: ServerId, server: &Server) -> Result<()> {
+        let slot = self.places.servers[id.0].slot;
+        let (old, mut new) = (self.entries(slot)?, own_entries(server));
         for (old, new) in old.iter().zip(&mut new).filter(|(old, new)| old.address == new.address) {
-            *new = *old;
+            *new = ServerEntry { forwarding: new.forwarding, ..*old };
         }
         if new != old {
             self.write_slot(slot.other_bank(), new)?;
-            self.places.servers[server.0].slot = slot.other_bank();
+            self.places.servers[id.0].slot = slot.other_bank();
         }
         Ok(())
     }
@@ -274,11 +274,12 @@ impl Datapath for KernelDatapath {
 /// The entries of one slot, by family.
 type Entries = [ServerEntry; FAMILIES as usize];
 
-/// The entries of a server that nothing is known of but its addresses.
-fn own_entries(addresses: &Addresses) -> Entries {
+/// The entries of a server that nothing is known of but what the configuration says.
+fn own_entries(server: &Server) -> Entries {
     Family::ALL.map(|family| {
-        let address = addresses.of(family).map_or(Address::NONE, Address::from);
-        ServerEntry { address, exit: NO_EXIT, ..ServerEntry::default() }
+        let address = server.addresses.of(family).map_or(Address::NONE, Address::from);
+        let forwarding = server.forwarding.in_kernel() as u32;
+        ServerEntry { address, forwarding, exit: NO_EXIT, ..ServerEntry::default() }
     })
 }
 

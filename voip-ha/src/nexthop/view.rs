@@ -15,7 +15,7 @@ use super::{
     reading::{Questions, Reading},
 };
 use crate::{
-    config::Config,
+    config::{Config, Forwarding},
     datapath::NextHop,
     ids::{Family, ServerId},
     network::{self, Interface, Stack, StackError, Way},
@@ -59,6 +59,8 @@ struct Target {
     address: IpAddr,
     /// The server's health is found out by its first address.
     is_probed: bool,
+    /// Packets reach the server with the VIP as their destination, so a router would send them back.
+    has_vip: bool,
     /// The latest way that the kernel had.
     way: Option<Way>,
     /// Index of the front or back interface at its bottom.
@@ -77,7 +79,11 @@ impl View {
             interfaces.push(network::interface(handle, name).await?);
         }
         let addresses = config.servers().flat_map(|(id, _, server)| server.addresses.iter().map(move |one| (id, one)));
-        Ok(Self::new(interfaces, addresses))
+        let mut view = Self::new(interfaces, addresses);
+        for (id, _, _) in config.servers().filter(|(_, _, server)| server.forwarding == Forwarding::Dsr) {
+            view.targets.iter_mut().filter(|target| target.server == id).for_each(|target| target.has_vip = true);
+        }
+        Ok(view)
     }
 
     pub(super) fn new(interfaces: Vec<Interface>, addresses: impl Iterator<Item = (ServerId, IpAddr)>) -> Self {
@@ -94,7 +100,7 @@ impl View {
         let mut last = None;
         let target = |(server, address)| {
             let is_probed = last.replace(server) != Some(server);
-            Target { server, family: Family::of(address), address, is_probed, way: None, bottom: None }
+            Target { server, family: Family::of(address), address, is_probed, has_vip: false, way: None, bottom: None }
         };
         Self {
             interfaces: interfaces.into_iter().map(watched).collect(),
@@ -188,7 +194,11 @@ impl View {
 
     fn way(&self, target: &Target, way: &Result<Way, String>, reading: &Reading) -> News {
         let Target { server, family, .. } = *target;
-        let found = way.as_ref().map_err(String::clone).and_then(|way| self.hop(way, reading));
+        let found = way
+            .as_ref()
+            .map_err(String::clone)
+            .and_then(|way| target.may_go(way))
+            .and_then(|way| self.hop(way, reading));
         match found {
             Ok((hop, interface)) => News::Way { server, family, hop, interface },
             Err(why) => News::NoWay { server, family, why },
@@ -234,6 +244,17 @@ impl View {
 }
 
 impl Target {
+    fn may_go<'a>(&self, way: &'a Way) -> Result<&'a Way, String> {
+        if self.has_vip && way.neighbour != self.address {
+            let router = way.neighbour;
+            return Err(format!(
+                "it is behind the router {router}, which would not let packets to the VIP through; forwarding = \"dsr\" is for \
+                 servers on a link of the gateway"
+            ));
+        }
+        Ok(way)
+    }
+
     fn is_behind(&self, neighbour: IpAddr) -> bool {
         self.way.is_none_or(|way| way.neighbour == neighbour)
     }

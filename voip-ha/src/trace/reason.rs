@@ -47,7 +47,9 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
         Outcome::NoActiveServer => format!("{service} has no active server for {class}"),
         Outcome::NoNextHop => format!("{class} goes to {server}, and the way to it is not known: see `voip-ha status`"),
         Outcome::NoDevice => {
-            format!("{class} goes to {server}, whose way leaves by an interface that is not the gateway's")
+            format!(
+                "{class} goes to {server}, whose way leaves by an interface that is not the gateway's, or that XDP cannot send to"
+            )
         }
         Outcome::TtlExpired => {
             format!("the time to live of the packet from {from} is used up: is there a loop of routes?")
@@ -55,7 +57,8 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
         Outcome::TooLarge => {
             let (length, mtu) = (facts.length, facts.mtu_text());
             format!(
-                "a packet in a frame of {length} bytes is larger than the MTU{mtu}, must not be fragmented, and cannot be answered"
+                "a packet in a frame of {length} bytes is larger than the MTU{mtu}; it must not be fragmented and cannot be \
+                 answered, or the server has the VIP (dsr), which keeps the kernel's stack from fragmenting it"
             )
         }
         Outcome::ToldTooBig => format!(

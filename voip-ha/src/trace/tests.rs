@@ -26,6 +26,7 @@ use super::{
     reason::{Facts, sentence},
 };
 use crate::{
+    config::Forwarding,
     datapath::NextHop,
     plan::{NextHops, Plan, ServerPlan, ServicePlan},
 };
@@ -41,7 +42,8 @@ fn phones_rtp() -> Vec<u8> {
 fn plan() -> Plan {
     let server = |address: Ipv4Addr, ifindex| {
         let hop = NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: Default::default() };
-        ServerPlan { addresses: address.into(), next_hops: NextHops { v4: Some(hop), v6: None } }
+        let next_hops = NextHops { v4: Some(hop), v6: None };
+        ServerPlan { addresses: address.into(), forwarding: Forwarding::Nat, next_hops }
     };
     Plan {
         services: vec![ServicePlan {

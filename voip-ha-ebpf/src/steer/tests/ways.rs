@@ -55,6 +55,21 @@ fn a_server_with_the_vip_gets_what_any_other_one_gets() {
 }
 
 #[test]
+fn what_keeps_the_vip_is_never_left_to_the_stack_which_would_take_it_for_its_own() {
+    let large = sized(MTU + 1, (FOUR.phone, PHONE_PORT), (FOUR.vip, SIP));
+    let may_be_fragmented = patched(large, ETHERNET_LEN + 6, &[0]);
+    assert_eq!(World::new().verdict(may_be_fragmented.clone()).action.kind, Kind::ByStack);
+    assert_eq!(dsr().verdict(may_be_fragmented).action, Action::drop(Outcome::TooLarge));
+    for Hosts { vip, phone, .. } in BOTH {
+        let must_not = sized(MTU + 1, (phone, PHONE_PORT), (vip, SIP));
+        assert_eq!(dsr().verdict(must_not).action, Action::tell_too_big(MTU));
+        let by_stack = dsr().with_master(|entry| entry.by_stack = 1);
+        let verdict = by_stack.verdict(datagram((phone, PHONE_PORT), (vip, RTP)));
+        assert_eq!((verdict.server, verdict.action), (MASTER, Action::drop(Outcome::NoDevice)));
+    }
+}
+
+#[test]
 fn by_a_device_that_only_the_stack_can_use_the_packet_is_rewritten_and_left_to_it() {
     let world = World::new().with_master(|entry| entry.by_stack = 1);
     for Hosts { vip, master, phone, .. } in BOTH {
