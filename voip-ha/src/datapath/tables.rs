@@ -215,10 +215,17 @@ impl Tables {
         })
     }
 
-    /// Copies what is remembered of first fragments. It changes all the time; what cannot be read or written is left out.
-    pub(super) fn copy_fragments(&mut self, live: &Self) {
+    /// Copies what packets leave behind and others are judged by: first fragments, flows and calls. It changes all the time; what
+    /// cannot be read or written is left out.
+    pub(super) fn copy_memory(&mut self, live: &Self) {
         for (key, entry) in live.fragments.iter().take(MAX_FRAGMENTS as usize).flatten() {
             let _ = self.fragments.insert(key, entry, 0);
+        }
+        for (key, entry) in live.flows.iter().take(MAX_FLOWS as usize).flatten() {
+            let _ = self.flows.insert(key, entry, 0);
+        }
+        for (key, entry) in live.calls.iter().take(MAX_CALLS as usize).flatten() {
+            let _ = self.calls.insert(key, entry, 0);
         }
     }
 
