@@ -18,7 +18,7 @@ pub struct CallKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct CallEntry {
-    /// When a message of it was last seen, as `CLOCK_MONOTONIC` in nanoseconds.
+    /// When that was noted, as `CLOCK_MONOTONIC` in nanoseconds.
     pub seen_at: u64,
     /// The number of the server plus one.
     pub server: u32,
