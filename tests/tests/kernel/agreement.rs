@@ -12,9 +12,9 @@ use super::{
     frame::{datagram_with, ip_header},
     generate,
     judge::{Servers, Steered, judge},
-    model::{Fragments, Model},
+    model::{Memory, Model},
     net::{BACK, FRONT, Ipv4, OTHER_VIP, PHONE, VIP},
-    noted::Expected,
+    noted::{Expected, compare_owners},
     rig::{Act, PBX, Rig, TRUNK, Tally, with_rig},
 };
 
@@ -31,7 +31,7 @@ fn steered_at_random(rng: &mut Rng, vip: Ipv4, servers: &'static Servers) -> Ste
     // The master is active half of the time: what is dropped for want of a server or a next hop says little.
     let signalling = if rng.bool() { Some(servers[0].0) } else { anyone(rng) };
     let media = if rng.bool() { signalling } else { anyone(rng) };
-    Steered { vip, servers, signalling, media, draining: anyone(rng) }
+    Steered { vip, servers, signalling, media, draining: anyone(rng), affinity: rng.bool() }
 }
 
 /// Runs a frame in the kernel and on the host, compares and judges. Adds to the tally what the host would count.
@@ -58,17 +58,18 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
     with_rig(|rig| {
         let seed = generate::seed()?;
         let mut rng = Rng::with_seed(seed);
-        let (mut tally, mut expected, fragments) = (Tally::new(), Expected::default(), Fragments::default());
+        let (mut tally, mut expected, memory) = (Tally::new(), Expected::default(), Memory::default());
         for batch in 0..FRAMES / BATCH {
             let steered =
                 [steered_at_random(&mut rng, VIP, PBX_SERVERS), steered_at_random(&mut rng, OTHER_VIP, TRUNK_SERVERS)];
             for (service, steered) in [PBX, TRUNK].into_iter().zip(&steered) {
-                rig.steer_apart(service, [steered.signalling, steered.media], steered.draining)?;
+                let servers = [steered.signalling, steered.media, steered.draining];
+                rig.steer_as(service, servers, steered.affinity)?;
                 if rng.bool() {
                     rig.datapath.end_census(service);
                 }
             }
-            let model = Model::of(rig.datapath.tables(), &fragments)?;
+            let model = Model::of(rig.datapath.tables(), &memory)?;
             for number in 0..BATCH {
                 let (from, frame) = generate::frame(&mut rng);
                 compare(rig, &model, &steered, from, &frame, (&mut tally, &mut expected)).with_context(|| {
@@ -77,9 +78,17 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
             }
             let found = rig.tally()?;
             ensure!(found == tally, "VOIP_HA_SEED={seed}, batch {batch}: counted {found:#?}, should be {tally:#?}");
-            expected.check(rig).with_context(|| format!("VOIP_HA_SEED={seed}, batch {batch}"))?;
+            let at = || format!("VOIP_HA_SEED={seed}, batch {batch}");
+            expected.check(rig).with_context(at)?;
+            // They grow all the time, and take long to read.
+            if batch % 10 == 9 {
+                compare_owners(rig.datapath.tables(), &memory).with_context(at)?;
+            }
         }
         ensure!(expected.has_seen_everything(), "what is tested?");
+        let (flows, calls) = memory.owners();
+        let owners = [flows.into_values().collect::<BTreeSet<_>>(), calls.into_values().collect()];
+        ensure!(owners[0].len() > 4 && owners[1].len() > 3, "flows and calls of {owners:?} only: what is tested?");
         let reached: BTreeSet<_> = tally.keys().map(|(_, _, outcome)| *outcome).collect();
         let all: BTreeSet<_> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
         ensure!(reached == all, "{FRAMES} frames reach only {reached:?}: what is tested?");
@@ -97,6 +106,7 @@ fn kernel_and_host_agree_about_a_frame_cut_at_every_length() -> Result<()> {
                 signalling: Some("master"),
                 media: Some("master"),
                 draining: None,
+                affinity: false,
             },
             Steered {
                 vip: OTHER_VIP,
@@ -104,9 +114,10 @@ fn kernel_and_host_agree_about_a_frame_cut_at_every_length() -> Result<()> {
                 signalling: Some("one"),
                 media: Some("one"),
                 draining: None,
+                affinity: false,
             },
         ];
-        let model = Model::of(rig.datapath.tables(), &Fragments::default())?;
+        let model = Model::of(rig.datapath.tables(), &Memory::default())?;
         for options in 0..=10 {
             for (arm, from, to, ports) in
                 [(FRONT, PHONE, VIP, (4000, 5060)), (BACK, [10, 0, 0, 2], PHONE, (5060, 4000))]

@@ -102,8 +102,17 @@ fn datagram(rng: &mut Rng, from: Ipv4, to: Ipv4, ports: (u16, u16)) -> Vec<u8> {
     }
     // Now and then around the MTU of 1500 bytes.
     let length = if rng.u8(..8) == 0 { rng.usize(1400..1600) } else { rng.usize(..200) };
-    let payload: Vec<u8> = (0..length).map(|_| rng.u8(..)).collect();
+    let payload = if rng.bool() { message(rng) } else { (0..length).map(|_| rng.u8(..)).collect() };
     datagram_with(header, ports, &payload)
+}
+
+/// A SIP message of one of a few calls, so that messages of one meet.
+fn message(rng: &mut Rng) -> Vec<u8> {
+    const STARTS: [&str; 7] = ["INVITE", "REGISTER", "ACK", "BYE", "CANCEL", "SIP/2.0 180 Ringing", "SIP/2.0 200 OK"];
+    let (start, tag) = (pick(rng, &STARTS), pick(rng, &["", ";tag=b"]));
+    let (name, call) = (pick(rng, &["Call-ID", "i", "CALL-ID ", "Subject"]), rng.u8(..100));
+    let start = if start.contains(' ') { start.to_owned() } else { format!("{start} sip:b@x SIP/2.0") };
+    format!("{start}\r\nVia: SIP/2.0/UDP y\r\nTo: <sip:b@x>{tag}\r\n{name}: {call}@x\r\n\r\n").into_bytes()
 }
 
 /// An ICMP message, mostly an error, of a server or a router about a datagram to a server, or of anybody to a VIP about a datagram

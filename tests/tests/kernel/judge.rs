@@ -22,12 +22,19 @@ pub(crate) struct Steered {
     pub(crate) signalling: Option<&'static str>,
     pub(crate) media: Option<&'static str>,
     pub(crate) draining: Option<&'static str>,
+    /// Whether calls are remembered.
+    pub(crate) affinity: bool,
 }
 
 impl Steered {
     /// Where a packet to this port goes. All RTP ports of the services are above all SIP ports.
     fn target(&self, port: u16) -> Option<&'static str> {
         if port >= 10_000 { self.media } else { self.signalling }
+    }
+
+    /// Whether calls that are not the active server's may go to this one.
+    fn may_keep(&self, name: &'static str) -> bool {
+        self.affinity && self.draining == Some(name)
     }
 
     fn name_of(&self, address: Ipv4) -> Option<&'static str> {
@@ -154,7 +161,10 @@ fn to_target(
     let name = service.name_of(target).with_context(|| format!("to {target:?}, which is no server of the service"))?;
     let is_target = |port| service.target(port) == Some(name);
     match *kind {
-        Kind::Ports(port, _) => ensure!(is_target(port), "to {name}, which is not active"),
+        Kind::Ports(port, _) => {
+            let may_get = service.target(port).is_some() && service.may_keep(name);
+            ensure!(is_target(port) || may_get, "to {name}, which is not active");
+        }
         // It follows the first one, wherever that went when it did.
         Kind::LaterFragment => {}
         Kind::Error { icmp, udp } => {

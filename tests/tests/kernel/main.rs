@@ -2,6 +2,7 @@
 
 mod adoption;
 mod agreement;
+mod calls;
 mod frame;
 mod generate;
 mod judge;

@@ -10,12 +10,13 @@ use anyhow::Result;
 use voip_ha::datapath::Tables as KernelTables;
 use voip_ha_ebpf::{
     abi::{
-        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, MAX_PLACES, MAX_SERVICES, MAX_WAYS, Outcome,
-        ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
+        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, MAX_PLACES, MAX_SERVICES,
+        MAX_WAYS, Outcome, ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
     },
-    packet::{self, Frame, Network},
+    packet::{self, Datagram, Frame, Network},
     rewrite,
-    steer::{self, Action, Hop, Kind, News, Route, RouteQuery, Tables, Verdict},
+    sip::{Scan, Text, scan},
+    steer::{self, Action, Hop, Kind, News, Note, Owner, Route, RouteQuery, Tables, Verdict},
 };
 
 use super::{
@@ -24,19 +25,58 @@ use super::{
     rig::{Act, Place, Ran},
 };
 
+const UDP_HEADER: usize = 8;
+
 /// The tables of one moment.
 pub(crate) struct Model {
     endpoints: HashMap<Address, Endpoint>,
     services: Vec<ServiceEntry>,
     words: Vec<SteeringWord>,
     servers: Vec<ServerEntry>,
-    fragments: Fragments,
+    memory: Memory,
     ingress: Cell<u32>,
+    frame: RefCell<Vec<u8>>,
 }
 
-/// What is remembered of first fragments. It is not forgotten within a test.
+/// What is remembered of packets before. It is not forgotten within a test.
 #[derive(Clone, Default)]
-pub(crate) struct Fragments(Rc<RefCell<HashMap<FragmentKey, FirstFragment>>>);
+pub(crate) struct Memory(Rc<RefCell<Remembered>>);
+
+#[derive(Default)]
+struct Remembered {
+    fragments: HashMap<FragmentKey, FirstFragment>,
+    flows: HashMap<FlowKey, u32>,
+    calls: HashMap<CallKey, u32>,
+}
+
+impl Memory {
+    /// The owners of all flows and calls: number plus one, or 0.
+    pub(crate) fn owners(&self) -> (HashMap<FlowKey, u32>, HashMap<CallKey, u32>) {
+        let Remembered { flows, calls, .. } = &*self.0.borrow();
+        (flows.clone(), calls.clone())
+    }
+
+    /// Takes in what a packet from or to this client says that was sent on.
+    fn note(&self, note: &Note, client: Address) {
+        let Note { owner, client_port, service_port, call, .. } = *note;
+        let (service, mut remembered) = (note.flip.service, self.0.borrow_mut());
+        let key = FlowKey { client, service, client_port, service_port };
+        match remembered.flows.get_mut(&key) {
+            _ if !note.is_flow => {}
+            Some(known) if owner != 0 => *known = owner,
+            Some(_) => {}
+            None if note.news == News::Sent || note.is_new_flow => drop(remembered.flows.insert(key, owner)),
+            None => {}
+        }
+        if call != 0 {
+            remembered.calls.insert(CallKey { service, reserved: 0, call }, owner);
+        }
+    }
+}
+
+fn owner(noted: Option<&u32>) -> Owner {
+    noted.map_or(Owner::UNKNOWN, |server| Owner { is_known: true, server: *server })
+}
 
 impl Tables for Model {
     const HAS_CALLS: bool = true;
@@ -56,7 +96,17 @@ impl Tables for Model {
         self.ingress.get()
     }
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
-        self.fragments.0.borrow().get(key).copied()
+        self.memory.0.borrow().fragments.get(key).copied()
+    }
+    fn flow(&self, key: &FlowKey) -> Owner {
+        owner(self.memory.0.borrow().flows.get(key))
+    }
+    fn call(&self, key: &CallKey) -> Owner {
+        owner(self.memory.0.borrow().calls.get(key))
+    }
+    fn scan(&self, datagram: &Datagram) -> Scan {
+        let payload = &self.frame.borrow()[datagram.offset + UDP_HEADER..][..datagram.payload];
+        scan(&Text::of(payload))
     }
     fn route(&self, query: &RouteQuery) -> Route {
         net::route(query)
@@ -64,15 +114,16 @@ impl Tables for Model {
 }
 
 impl Model {
-    /// Copies what the kernel holds now, but for the fragments, which it has to learn by itself.
-    pub(crate) fn of(tables: &KernelTables, fragments: &Fragments) -> Result<Self> {
+    /// Copies what the kernel holds now, but for what packets leave there, which it has to learn by itself.
+    pub(crate) fn of(tables: &KernelTables, memory: &Memory) -> Result<Self> {
         Ok(Self {
             endpoints: tables.endpoints.all().into_iter().collect(),
             services: (0..MAX_PLACES).map(|place| tables.service(ServicePlace(place))).collect::<Result<_>>()?,
             words: (0..MAX_SERVICES).map(|service| tables.word(service)).collect::<Result<_>>()?,
             servers: (0..MAX_WAYS).map(|index| Ok(tables.servers.get(&index, 0)?)).collect::<Result<_>>()?,
-            fragments: fragments.clone(),
+            memory: memory.clone(),
             ingress: Cell::new(0),
+            frame: RefCell::default(),
         })
     }
 
@@ -80,6 +131,7 @@ impl Model {
     pub(crate) fn run(&self, from: u32, frame: &[u8]) -> (Ran, Place, Option<Noted>) {
         let mut bytes = frame.to_vec();
         self.ingress.set(from);
+        self.frame.replace(frame.to_vec());
         let network = match packet::network(&mut Frame::from_slice(&mut bytes)) {
             Ok(network) => network,
             Err(reason) => {
@@ -89,7 +141,7 @@ impl Model {
         };
         let verdict = steer::steer(&mut Frame::from_slice(&mut bytes), &network, self);
         if let Some(first) = verdict.to_remember() {
-            self.fragments.0.borrow_mut().insert(network.fragment_key(), first);
+            self.memory.0.borrow_mut().fragments.insert(network.fragment_key(), first);
         }
         let Verdict { server, class, ref action, note, .. } = verdict;
         let (act, outcome) = self.carry_out(&mut bytes, &network, action);
@@ -99,8 +151,11 @@ impl Model {
             News::Heard => matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack),
             News::Refused => true,
         };
-        let client = network.source;
-        let noted = server.filter(|_| is_due).map(|server| Noted { server, class, client, note });
+        let noted = server.filter(|_| is_due).map(|server| Noted { server, class, note });
+        if noted.is_some() && note.news != News::Refused {
+            let client = if note.news == News::Sent { network.source } else { network.destination };
+            self.memory.note(&note, client);
+        }
         (Ran { act, frame: bytes }, place(server, class, outcome), noted)
     }
 

@@ -1,23 +1,21 @@
 //! What the program should have noted about servers and flips, to be compared with what the kernel's maps hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Result, ensure};
 use voip_ha::datapath::{Datapath as _, Tables};
 use voip_ha_ebpf::{
-    abi::{Address, Class, FlowKey, MAX_FLIPS, MAX_SERVERS, PendingEntry, ServerNumber, flip_index, pending_index},
+    abi::{Class, MAX_FLIPS, MAX_SERVERS, PendingEntry, ServerNumber, flip_index, pending_index},
     steer::{News, Note},
 };
 
-use super::rig::Rig;
+use super::{model::Memory, rig::Rig};
 
 /// What one frame says about a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Noted {
     pub(crate) server: ServerNumber,
     pub(crate) class: Class,
-    /// Who sent it.
-    pub(crate) client: Address,
     pub(crate) note: Note,
 }
 
@@ -27,7 +25,6 @@ pub(crate) struct Expected {
     pending: BTreeMap<u32, PendingEntry>,
     /// Epochs of the stamps to the server and back, by index in the map.
     flips: BTreeMap<u32, [u64; 2]>,
-    flows: HashSet<FlowKey>,
     /// Since the last check.
     refused: BTreeSet<u32>,
 }
@@ -36,8 +33,8 @@ impl Expected {
     /// Takes in a frame that the kernel has just run. Only the kernel knows whether half a millisecond has gone by since it
     /// last wrote when a server was heard.
     pub(crate) fn add(&mut self, tables: &Tables, noted: &Noted) -> Result<()> {
-        let Noted { server, class, client, note } = *noted;
-        let Note { flip, is_target, is_flow, client_port, service_port, .. } = note;
+        let Noted { server, class, note } = *noted;
+        let Note { flip, is_target, .. } = note;
         let flip_at = flip_index(flip.service, flip.epoch, class);
         match note.news {
             News::Nothing => {}
@@ -46,9 +43,8 @@ impl Expected {
                 let pending = self.pending.entry(pending_index(server, class)).or_default();
                 let before = if pending.heard_at == heard_at { pending.packets } else { 0 };
                 *pending = PendingEntry { heard_at, packets: before + 1 };
-                self.flips.entry(flip_at).or_default()[0] = flip.epoch.into();
-                if is_flow {
-                    self.flows.insert(FlowKey { client, service: flip.service, client_port, service_port });
+                if is_target {
+                    self.flips.entry(flip_at).or_default()[0] = flip.epoch.into();
                 }
             }
             News::Heard => {
@@ -88,8 +84,6 @@ impl Expected {
             let wanted = self.flips.get(&index).copied().unwrap_or_default();
             ensure!(found == wanted, "FLIPS[{index}] has stamps of {found:?}, should be {wanted:?}");
         }
-        let flows = tables.flows.keys().collect::<Result<HashSet<_>, _>>()?;
-        ensure!(flows == self.flows, "{flows:?}, should be {:?}", self.flows);
         self.refused.clear();
         Ok(())
     }
@@ -97,6 +91,18 @@ impl Expected {
     /// What a check compares, so that a test can see that there was something.
     pub(crate) fn has_seen_everything(&self) -> bool {
         let stamped = |direction: usize| self.flips.values().any(|epochs| epochs[direction] != 0);
-        !self.pending.is_empty() && stamped(0) && stamped(1) && !self.flows.is_empty()
+        !self.pending.is_empty() && stamped(0) && stamped(1)
     }
+}
+
+/// Compares the owners of flows and calls in the kernel's maps with those that the host remembers.
+pub(crate) fn compare_owners(tables: &Tables, memory: &Memory) -> Result<()> {
+    let flows = tables.flows.iter().map(|flow| flow.map(|(key, entry)| (key, entry.server)));
+    let calls = tables.calls.iter().map(|call| call.map(|(key, entry)| (key, entry.server)));
+    let flows = flows.collect::<Result<HashMap<_, _>, _>>()?;
+    let calls = calls.collect::<Result<HashMap<_, _>, _>>()?;
+    let wanted = memory.owners();
+    ensure!(flows == wanted.0, "{flows:?}, should be {:?}", wanted.0);
+    ensure!(calls == wanted.1, "{calls:?}, should be {:?}", wanted.1);
+    Ok(())
 }

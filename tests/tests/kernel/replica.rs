@@ -11,7 +11,7 @@ use voip_ha_ebpf::abi::Outcome;
 use super::{
     frame::datagram,
     generate,
-    model::{Fragments, Model},
+    model::{Memory, Model},
     net::{self, FRONT, PHONE, VIP},
     noted::Expected,
     rig::{Act, PBX, PinDir, Rig, SOON, apart, with_rig},
@@ -31,7 +31,7 @@ fn a_replica_agrees_with_the_host_about_every_random_frame_and_leaves_the_maps_a
         let mut rng = Rng::with_seed(seed);
         // Signalling and media apart, somebody draining, and a census: all that could be noted would be.
         rig.steer_apart(PBX, [Some("master"), Some("cloud")], Some("astray"))?;
-        let model = Model::of(rig.datapath.tables(), &Fragments::default())?;
+        let model = Model::of(rig.datapath.tables(), &Memory::default())?;
         let mut replica = replica(rig)?;
         ensure!(replica.is_live_program(), "it is another program");
         let before = rig.tally()?;

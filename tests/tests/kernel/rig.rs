@@ -191,9 +191,24 @@ impl Rig {
         [signalling, media]: [Option<&str>; 2],
         draining: Option<&str>,
     ) -> Result<u16> {
+        self.steer_as(service, [signalling, media, draining], false)
+    }
+
+    /// Like [`Rig::steer`], with the order to remember whose calls are whose.
+    pub(crate) fn steer_remembering(
+        &mut self,
+        service: ServiceId,
+        active: &str,
+        draining: Option<&str>,
+    ) -> Result<u16> {
+        self.steer_as(service, [Some(active), Some(active), draining], true)
+    }
+
+    /// Steers signalling, media and who drains, in this order.
+    pub(crate) fn steer_as(&mut self, service: ServiceId, servers: [Option<&str>; 3], affinity: bool) -> Result<u16> {
         let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
-        let steering =
-            Steering { signalling: id(signalling)?, media: id(media)?, draining: id(draining)?, ..Steering::default() };
+        let [signalling, media, draining] = [id(servers[0])?, id(servers[1])?, id(servers[2])?];
+        let steering = Steering { signalling, media, draining, affinity, ..Steering::default() };
         let epoch = self.datapath.steer(service, steering);
         ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
         Ok(epoch)

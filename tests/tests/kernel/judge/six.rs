@@ -60,7 +60,8 @@ fn to_server(after: &[u8], act: Act, (old, from): ([u8; 16], [u8; 16]), to: Ipv4
     let name = service.name_of(to).with_context(|| format!("to {to:?}, which is no server of the service"))?;
     let targets = [service.signalling, service.media];
     // A later fragment follows the first one, wherever that went; it may be behind extension headers.
-    ensure!(targets.contains(&Some(name)) || !is_datagram(after), "to {name}, which is not active");
+    let may_get = targets.contains(&Some(name)) || service.may_keep(name);
+    ensure!(may_get || !is_datagram(after), "to {name}, which is not active");
     if act == Act::Redirect {
         let hop = next_hop(name).context("to a server without a next hop")?;
         ensure!(hop.ifindex == BACK && after[..12] == [hop.destination, hop.source].concat(), "by a wrong next hop");
