@@ -43,7 +43,6 @@ pub(crate) const GATEWAY: Ipv4 = [10, 0, 0, 1];
 
 const PHONE_MAC: Mac = [2, 0, 198, 51, 100, 7];
 const ROUTER_MAC: Mac = [2, 0, 198, 51, 100, 254];
-const SIDE_PHONE_MAC: Mac = [2, 0, 198, 51, 101, 7];
 /// The router on the way to the cloud.
 pub(crate) const CLOUD_ROUTER: Mac = [2, 0, 10, 0, 0, 254];
 
