@@ -1,18 +1,29 @@
 //! Packets to a VIP.
 
-use super::{Action, FlipId, Hop, Kind, News, Note, Tables, Verdict};
+use super::{
+    Action, FlipId, Hop, Kind, News, Note, Tables, Verdict,
+    admission::{Admission, admission},
+};
 use crate::{
-    abi::{Address, Class, FirstFragment, Forwarding, Outcome, ServiceEntry, Slot},
+    abi::{Address, Class, FirstFragment, Forwarding, Outcome, ServiceEntry, ServicePlace, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
 
 /// The service that a packet is for.
 pub(super) struct Towards<'a> {
-    /// Index of its word in the map `STEERING`.
-    pub(super) index: u32,
+    /// Its place.
+    pub(super) place: ServicePlace,
     /// Its entry.
     pub(super) service: &'a ServiceEntry,
+}
+
+impl Towards<'_> {
+    /// Index of its word in the map `STEERING`.
+    #[inline(always)]
+    fn index(&self) -> u32 {
+        self.place.service()
+    }
 }
 
 /// A datagram, or the first fragment of one.
@@ -22,7 +33,11 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, to: &Towards<'_>,
     if class == Class::Other {
         return Verdict::pass(Outcome::NotServicePort).leading(network, Slot(0));
     }
-    let word = tables.steering(to.index).unwrap_or_default();
+    let admission = admission(&network.source, class, to, tables);
+    if admission != Admission::Admitted {
+        return refused(admission, class);
+    }
+    let word = tables.steering(to.index()).unwrap_or_default();
     let Some(slot) = word.target(class) else {
         return Verdict::plain(None, class, Action::drop(Outcome::NoActiveServer));
     };
@@ -32,7 +47,7 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, to: &Towards<'_>,
     }
     let note = Note {
         news: News::Sent,
-        flip: FlipId { service: to.index, epoch: word.epoch() },
+        flip: FlipId { service: to.index(), epoch: word.epoch() },
         is_flow: (class == Class::Rtp) & word.is_census(),
         client_port: datagram.source_port,
         service_port: datagram.destination_port,
@@ -44,14 +59,21 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, to: &Towards<'_>,
 /// A fragment without ports.
 #[inline(always)]
 pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl Tables) -> Verdict {
-    let word = tables.steering(to.index).unwrap_or_default();
+    let word = tables.steering(to.index()).unwrap_or_default();
     let drop = |outcome| Verdict::plain(None, Class::Other, Action::drop(outcome));
     let (slot, class, by_stack) = match tables.first_fragment(&network.fragment_key()) {
         Some(FirstFragment::Passed) => return Verdict::pass(Outcome::NotServicePort),
         Some(FirstFragment::OfServer { slot, class, by_stack }) => (slot, class, by_stack),
         None => match (word.target(Class::Sip), word.target(Class::Rtp)) {
             (None, None) => return drop(Outcome::NoActiveServer),
-            (Some(one), Some(other)) if one == other => (one, Class::Other, false),
+            (Some(one), Some(other)) if one == other => {
+                // Nobody has looked at its sender yet, or the first one was refused.
+                let admission = admission(&network.source, Class::Other, to, tables);
+                if admission != Admission::Admitted {
+                    return refused(admission, Class::Other);
+                }
+                (one, Class::Other, false)
+            }
             _ => return drop(Outcome::Fragment),
         },
     };
@@ -60,6 +82,12 @@ pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl 
         action = Action::by_stack(action.rewrite, Outcome::ToServerByStack);
     }
     Verdict::plain(Some(slot.server()), class, action)
+}
+
+#[inline(always)]
+fn refused(admission: Admission, class: Class) -> Verdict {
+    let outcome = if admission == Admission::Denied { Outcome::Denied } else { Outcome::RateLimited };
+    Verdict::plain(None, class, Action::drop(outcome))
 }
 
 /// What to do with a packet to a VIP that is for the server in this slot. `inside` makes of that server's address what is to be
