@@ -1,6 +1,6 @@
 //! Who may send to a service, and how much.
 
-use super::{Address, ServicePlace};
+use super::{Address, FAMILIES, Family, ServicePlace};
 use crate::limit::Limit;
 
 /// Bit of [`ServiceEntry::protection`](super::ServiceEntry::protection): senders of SIP have a limit, in the map `LIMITS`.
@@ -48,13 +48,14 @@ impl LimitEntry {
     }
 }
 
-/// What the map `LISTED` finds a sender by, from the first bit on: all of the place, and a part of the address.
+/// What the map `LISTED` finds a sender by, from the first bit on: all of the place and the family, and a part of the address.
 ///
 /// Lists belong to a place as limits do: new ones are whole before packets look at them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListedKey {
-    place: u32,
+    /// Place and family: no prefix of IPv6 holds IPv4 in its mapped form.
+    owner: u32,
     address: [u32; 4],
 }
 
@@ -69,7 +70,8 @@ impl ListedKey {
     /// The key of an address.
     #[inline(always)]
     pub const fn new(place: ServicePlace, address: &Address) -> Self {
-        Self { place: place.0, address: address.words() }
+        let family = if address.is_v4() { Family::V4 } else { Family::V6 };
+        Self { owner: place.0 * FAMILIES + family as u32, address: address.words() }
     }
 
     /// How many bits of the key belong to a prefix of this length.
@@ -86,7 +88,7 @@ impl ListedKey {
 
     /// The service.
     pub const fn place(&self) -> ServicePlace {
-        ServicePlace(self.place)
+        ServicePlace(self.owner / FAMILIES)
     }
 
     /// The address.

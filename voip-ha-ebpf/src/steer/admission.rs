@@ -15,15 +15,14 @@ pub(super) enum Admission {
 }
 
 /// Looks at the sender of a packet of this class. Where a service has neither list nor limit, no table is asked. RTP has no limit,
-/// so it asks only where somebody is denied; what has no ports may be SIP, and counts as that. Servers may send what they like, such
-/// as calls to their own VIP.
+/// so it asks only where somebody is denied; what has no ports may be SIP, and counts as that.
 #[inline(always)]
 pub(super) fn admission(source: &Address, class: Class, to: &Towards<'_>, tables: &impl Tables) -> Admission {
     let on = match class {
         Class::Rtp => to.service.protection & DENIES,
         Class::Sip | Class::Other => to.service.protection,
     };
-    if on == 0 || tables.endpoint(source).is_server() {
+    if on == 0 {
         return Admission::Admitted;
     }
     if on & (DENIES | EXEMPTS) != 0 {
