@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lab::{
     Lab, Options,
-    gateway::{Config, Gateway, config::Protection},
+    gateway::{Config, Gateway, Protection},
     meter::Meter,
     phone::Phones,
     server,
