@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use self::loss::nft;
 pub use self::{
     fault::Fault,
     figures::{Block, Data, Losses, Machine, Sample, Soak, Spread},

@@ -1,9 +1,11 @@
-//! `cargo xtask bench datapath`: what a packet costs in the XDP program, beside programs that do less.
+//! `cargo xtask bench datapath`: what a packet costs in the XDP program, beside programs that do less,
+//! and how many a second go through the lab, beside what people use today.
 //!
-//! The program is loaded by the real datapath, in a network namespace that this bench makes, and run by BPF_PROG_TEST_RUN:
-//! nothing is sent, and no packet of the machine is touched.
+//! For the cost the program is loaded by the real datapath, in a network namespace that this bench makes, and run by
+//! BPF_PROG_TEST_RUN: nothing is sent, and no packet of the machine is touched. For packets per second the lab is flooded.
 
 mod figures;
+mod flood;
 mod gateway;
 mod harness;
 mod network;
@@ -18,7 +20,8 @@ use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 pub use self::{
-    figures::{Cost, Data, Growth, Rate, Spread},
+    figures::{Cost, Data, DropRate, Growth, Rate, Spread},
+    flood::SYSTEMS,
     harness::MOST_FLOWS,
     path::{PATHS, Path},
     scan::{KernelScanner, MESSAGES, Message},
@@ -45,9 +48,22 @@ const SIZES: [(u8, u8); 3] = [(1, 2), (4, 4), (16, 4)];
 /// seen to cost a third more in an unlucky place.
 const ROUNDS_OF_A_LOAD: usize = 2;
 
+/// What can be measured apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// What a packet costs in the program
+    Cost,
+    /// Packets per second through the lab
+    Rate,
+    /// What a flood from one source is dropped at, and what calls lose beside it
+    Drop,
+}
+
 /// What to measure.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Parts of the bench.
+    pub parts: Vec<Part>,
     /// How often each figure is measured.
     pub rounds: usize,
     /// Numbers of flows.
@@ -56,6 +72,8 @@ pub struct Settings {
     pub paths: Vec<String>,
     /// Whether larger configurations are measured too.
     pub growth: bool,
+    /// Names of the systems that packets are sent through, out of [`SYSTEMS`].
+    pub systems: Vec<String>,
     /// Where the data goes.
     pub json: Option<PathBuf>,
     /// Where the page with the picture goes.
@@ -83,24 +101,33 @@ pub fn run(settings: &Settings) -> Result<()> {
 /// Measures in network namespaces that are gone afterwards. Progress goes to standard error.
 pub fn measure(settings: &Settings) -> Result<Data> {
     crate::require_root()?;
-    ensure!(settings.rounds > 0 && !settings.flows.is_empty(), "nothing is to be measured");
+    ensure!(settings.rounds > 0, "nothing is to be measured");
     let jit = std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
     ensure!(jit.trim() != "0", "the kernel interprets BPF: `sysctl -w net.core.bpf_jit_enable=1`");
+    let mut data = Data::of(machine()?, settings.rounds);
+    for part in &settings.parts {
+        match part {
+            Part::Cost => measure_costs(settings, &mut data)?,
+            Part::Rate => data.packets_per_s = flood::forwarded(&settings.systems, settings.rounds)?,
+            Part::Drop => data.drops_per_s = flood::dropped(settings.rounds)?,
+        }
+    }
+    Ok(data)
+}
+
+fn measure_costs(settings: &Settings, data: &mut Data) -> Result<()> {
+    ensure!(!settings.flows.is_empty(), "nothing is to be measured");
     let mut series = Series::new();
     let mut facts = Facts::default();
     for first in (0..settings.rounds).step_by(ROUNDS_OF_A_LOAD) {
         let rounds = first..settings.rounds.min(first + ROUNDS_OF_A_LOAD);
         facts = network::apart(|| in_namespace(settings, rounds, &mut series))?;
     }
-    Ok(Data {
-        machine: machine()?,
-        rounds: settings.rounds,
-        ns_per_packet: costs(settings, &series)?,
-        packets_per_s: Vec::new(),
-        growth: if settings.growth { growth(&series)? } else { Vec::new() },
-        verified_insns: facts.verified_insns,
-        map_bytes: facts.map_bytes,
-    })
+    data.ns_per_packet = costs(settings, &series)?;
+    data.growth = if settings.growth { growth(&series)? } else { Vec::new() };
+    data.verified_insns = facts.verified_insns;
+    data.map_bytes = facts.map_bytes;
+    Ok(())
 }
 
 /// What is the same each time that the programs are loaded.
@@ -122,7 +149,7 @@ fn in_namespace(settings: &Settings, rounds: Range<usize>, series: &mut Series) 
     does_the_same_work(&mut harness, &mut gateways[0])?;
     let work = work(settings, &harness, &mut gateways)?;
     rounds::measure(&mut harness, &gateways, &work, rounds, series)?;
-    let mut verified_insns = BTreeMap::from([("voip_ha".to_owned(), gateways[0].verified_insns()?)]);
+    let mut verified_insns = gateways[0].verified_insns()?;
     for name in [BARE_REDIRECT, FEATURE_FREE, FIB_LOOKUP, scan::NAME] {
         verified_insns.insert(name.to_owned(), harness.verified_insns(name)?);
     }

@@ -1,7 +1,7 @@
 //! What the XDP program costs, as a ratio to a program without features: a machine may be slow, busy or both.
 
 use anyhow::{Result, ensure};
-use lab::bench_datapath::{Cost, Settings, measure};
+use lab::bench_datapath::{Cost, Part, Settings, measure};
 
 const PATH: &str = "rtp-in-nat";
 const FEW: u32 = 1;
@@ -22,10 +22,12 @@ fn within(cost: &Cost) -> bool {
 #[test]
 fn rtp_to_a_server_costs_no_more_than_it_did_beside_a_program_without_features_however_many_flows() -> Result<()> {
     let settings = Settings {
+        parts: vec![Part::Cost],
         rounds: 7,
         flows: vec![FEW, MANY],
         paths: vec![PATH.to_owned()],
         growth: false,
+        systems: Vec::new(),
         json: None,
         html: None,
     };

@@ -1,7 +1,7 @@
 //! The scanner of SIP messages in the kernel: that it finds what it finds on the host, and what it costs.
 
 use anyhow::{Context as _, Result, ensure};
-use lab::bench_datapath::{Data, KernelScanner, Settings, measure};
+use lab::bench_datapath::{Data, KernelScanner, Part, Settings, measure};
 use voip_ha_ebpf::sip::{Kind, MOST_STEPS, Scan, TEXT_BYTES};
 use voip_ha_fuzz::sip::{mutate, scanned, seeds};
 
@@ -90,10 +90,12 @@ fn within(data: &Data) -> Result<bool> {
 #[test]
 fn a_scan_costs_no_more_than_it_did_beside_a_program_without_features() -> Result<()> {
     let settings = Settings {
+        parts: vec![Part::Cost],
         rounds: 7,
         flows: vec![1],
         paths: MOST_TO_FEATURE_FREE.map(|(name, _)| name.to_owned()).into(),
         growth: false,
+        systems: Vec::new(),
         json: None,
         html: None,
     };

@@ -193,6 +193,10 @@ named_enum! {
 pub const MAX_PROGRAMS: u32 = 4;
 /// Index in the map `PROGRAMS` of the program for all packets.
 pub const ANY_PACKET: u32 = 0;
+/// That of the program for all packets while calls are remembered.
+pub const ANY_CALL: u32 = 1;
+/// That of the program which looks into SIP messages before that one.
+pub const ANY_MESSAGE: u32 = 2;
 
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;
@@ -242,12 +246,17 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LimitEntry, LinkEntry,
-        ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
+        CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LimitEntry,
+        LinkEntry, ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord,
+        TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
     unsafe impl aya::Pod for SteeringWord {}
+    // SAFETY: repr(C) integers without padding: 4 + 4 + 8 bytes.
+    unsafe impl aya::Pod for CallKey {}
+    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
+    unsafe impl aya::Pod for CallEntry {}
     // SAFETY: repr(C) integers without padding: 8 + 8 + 8 bytes.
     unsafe impl aya::Pod for EndpointRow {}
     // SAFETY: repr(C) integers without padding: 32 + 12 + 4 bytes.

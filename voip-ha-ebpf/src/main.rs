@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+mod calls;
 mod maps;
 mod memory;
 mod tables;
@@ -9,7 +10,7 @@ mod tables;
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST, xdp_action},
+    bindings::{BPF_ANY, xdp_action},
     helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
@@ -17,12 +18,13 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        ANY_PACKET, Class, FirstFragment, FlowEntry, FlowKey, FragmentKey, HEARD_GRAIN_NS, Outcome, REFUSED_GRAIN_NS,
-        ServerNumber, SignalRecord, Stamp, counter_index, flip_index, pending_index,
+        ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
+        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, counter_index, flip_index, pending_index,
     },
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
-    steer::{self, Action, FlipId, Hop, Kind, News, Verdict},
+    sip::Scan,
+    steer::{self, Action, FlipId, Hop, Kind, News, Note, Verdict},
 };
 
 use crate::tables::KernelTables;
@@ -33,27 +35,46 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
-        let verdict = steer::steer(&mut frame, &network, &KernelTables { ctx: &ctx });
+        let verdict = steer::steer(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
         return carry_out(&ctx, &mut frame, &network, &verdict);
     }
-    // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
-    let _ = unsafe { maps::PROGRAMS.tail_call(&ctx, ANY_PACKET) };
-    // Only between the first program's attachment and the entry of the second one.
-    xdp_action::XDP_PASS
+    go_on(&ctx, ANY_PACKET)
 }
 
 /// Decides about frames of all kinds. The first program goes on here.
 #[xdp]
 fn voip_ha_any(ctx: XdpContext) -> u32 {
+    decide_any::<false>(&ctx)
+}
+
+/// Decides about RTP while calls are remembered, and about SIP that [`voip_ha_scan`] has looked into: the others go on here.
+#[xdp]
+fn voip_ha_calls(ctx: XdpContext) -> u32 {
+    decide_any::<true>(&ctx)
+}
+
+/// Looks into a SIP message, by functions of Linux 5.18, and goes on. Without this program there are no drains, and nothing else is
+/// missing. It is one of its own because the stack is too small for both.
+#[xdp]
+fn voip_ha_scan(ctx: XdpContext) -> u32 {
+    let scan = calls::scan(&ctx).unwrap_or(Scan::NOTHING);
+    if memory::scan(scan).is_none() {
+        return xdp_action::XDP_ABORTED;
+    }
+    go_on(&ctx, ANY_CALL)
+}
+
+#[inline(always)]
+fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
     // SAFETY: as above.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     match packet::network(&mut frame) {
         Ok(network) => {
             let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
             let network = network.bounded();
-            let verdict = steer::steer(&mut frame, &network, &KernelTables { ctx: &ctx });
+            let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS> { ctx });
             let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
-            carry_out(&ctx, &mut frame, &network, verdict)
+            carry_out(ctx, &mut frame, &network, verdict)
         }
         Err(reason) => {
             let verdict = steer::pass_by(reason);
@@ -63,9 +84,21 @@ fn voip_ha_any(ctx: XdpContext) -> u32 {
     }
 }
 
+/// Goes on in another program. What is not there drops the packet: only between the attachment of the first program and the entry
+/// of the others, as the controller makes nobody drain where the program for that is missing.
+#[inline(always)]
+fn go_on(ctx: &XdpContext, program: u32) -> u32 {
+    // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
+    let _ = unsafe { maps::PROGRAMS.tail_call(ctx, program) };
+    xdp_action::XDP_ABORTED
+}
+
 /// Does what was decided about a packet.
 #[inline(always)]
 fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
+    if verdict.action.kind == Kind::AskCalls {
+        return go_on(ctx, if verdict.class == Class::Sip { ANY_MESSAGE } else { ANY_CALL });
+    }
     let bytes = frame.len() as u64;
     if let Some(first) = verdict.to_remember() {
         remember(&network.fragment_key(), first);
@@ -96,7 +129,7 @@ fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Ac
         Kind::ByStack => by_stack(frame, network, &action.rewrite, outcome),
         Kind::TellTooBig => tell_too_big(ctx, network, action.mtu),
         Kind::Pass => (xdp_action::XDP_PASS, outcome),
-        Kind::Drop => (xdp_action::XDP_DROP, outcome),
+        Kind::Drop | Kind::AskCalls => (xdp_action::XDP_DROP, outcome),
     }
 }
 
@@ -144,7 +177,7 @@ fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome
 #[inline(always)]
 fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let vip = steer::vip_of(network, &KernelTables { ctx });
+    let vip = steer::vip_of(network, &KernelTables::<false> { ctx });
     let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {
@@ -188,15 +221,12 @@ fn note(server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Out
     let (class, note) = (verdict.class, &verdict.note);
     match note.news {
         News::Sent if matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack) => {
-            note_sent(server, class, note.flip);
-            if note.is_flow {
-                let (client_port, service_port) = (note.client_port, note.service_port);
-                let (client, service) = (network.source, note.flip.service);
-                note_flow(&FlowKey { client, service, client_port, service_port });
-            }
+            note_sent(server, class, note);
+            calls::note(note, network.source, true);
         }
         News::Heard if matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack) => {
             note_heard(server, class, note.flip, note.is_target);
+            calls::note(note, network.destination, note.is_new_flow);
         }
         News::Refused => note_refused(server, note.code),
         _ => {}
@@ -207,7 +237,7 @@ fn note(server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Out
 // volatile, so that it is one load or one store of a word. Two CPUs may both store; either value is right.
 
 #[inline(always)]
-fn note_sent(server: ServerNumber, class: Class, flip: FlipId) {
+fn note_sent(server: ServerNumber, class: Class, note: &Note) {
     let Some(traffic) = maps::TRAFFIC.get_ptr(server.0) else { return };
     let Some(pending) = maps::PENDING.get_ptr_mut(pending_index(server, class)) else { return };
     // SAFETY: as above for what is shared. The count is this CPU's own, and XDP programs on one CPU do not interrupt each
@@ -218,6 +248,11 @@ fn note_sent(server: ServerNumber, class: Class, flip: FlipId) {
         write_volatile(&raw mut (*pending).packets, before + 1);
         write_volatile(&raw mut (*pending).heard_at, heard_at);
     }
+    // To a draining server: that is no news about the flip away from it.
+    if !note.is_target {
+        return;
+    }
+    let flip = note.flip;
     if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
         // SAFETY: as above.
         unsafe { stamp(&raw mut (*entry).first_to, flip.epoch, || bpf_ktime_get_ns()) };
@@ -257,17 +292,6 @@ unsafe fn stamp(stamp: *mut Stamp, epoch: u16, now: impl FnOnce() -> u64) {
             write_volatile(&raw mut (*stamp).at, now());
             write_volatile(&raw mut (*stamp).epoch, u64::from(epoch));
         }
-    }
-}
-
-/// Looks before it writes, because nearly all packets are of a flow that is known by then. A full table, or one that other
-/// CPUs write to, is no reason to do anything else with the packet.
-#[inline(always)]
-fn note_flow(flow: &FlowKey) {
-    if maps::FLOWS.get_ptr(flow).is_none() {
-        // SAFETY: a helper without arguments.
-        let entry = FlowEntry { seen_at: unsafe { bpf_ktime_get_ns() }, ..FlowEntry::default() };
-        let _ = maps::FLOWS.insert(flow, entry, u64::from(BPF_NOEXIST));
     }
 }
 

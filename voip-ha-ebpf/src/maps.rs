@@ -6,11 +6,13 @@ use aya_ebpf::{
     maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
-    Counter, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LINK_ROWS,
-    LimitEntry, LinkEntry, ListedKey, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_PENDING,
-    MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_WAYS, PendingEntry, SIGNALS_BYTES,
-    ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
+    CallEntry, CallKey, Counter, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+    LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_WAYS, PendingEntry,
+    SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
 };
+
+use voip_ha_ebpf::sip::Desk;
 
 use crate::memory::Memory;
 
@@ -46,6 +48,10 @@ pub(crate) static FLIPS: Array<FlipEntry> = Array::pinned(MAX_FLIPS, 0);
 #[map]
 pub(crate) static FLOWS: HashMap<FlowKey, FlowEntry> = HashMap::pinned(MAX_FLOWS, BPF_F_NO_PREALLOC);
 
+/// Call → whose it is, while calls are remembered.
+#[map]
+pub(crate) static CALLS: LruHashMap<CallKey, CallEntry> = LruHashMap::pinned(MAX_CALLS, 0);
+
 /// Datagram → what became of its first fragment.
 #[map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
@@ -78,10 +84,14 @@ pub(crate) static LINKS: Array<LinkEntry> = Array::pinned(LINK_ROWS, 0);
 #[map]
 pub(crate) static DEVICES: DevMap = DevMap::pinned(LINK_ROWS, 0);
 
-/// The program for all packets that are not plain, under [`ANY_PACKET`](voip_ha_ebpf::abi::ANY_PACKET).
+/// The programs that others go on in: see [`ANY_PACKET`](voip_ha_ebpf::abi::ANY_PACKET) and what follows that.
 #[map]
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::pinned(MAX_PROGRAMS, 0);
 
 /// What one CPU knows of the packet at hand: see [`Memory`].
 #[map]
 pub(crate) static MEMORY: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the SIP message at hand is looked into.
+#[map]
+pub(crate) static DESK: PerCpuArray<Desk> = PerCpuArray::with_max_entries(1, 0);

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use voip_ha_ebpf::{packet::Network, steer::Verdict};
+use voip_ha_ebpf::{packet::Network, sip::Scan, steer::Verdict};
 
 use crate::maps;
 
@@ -12,6 +12,7 @@ use crate::maps;
 pub(crate) struct Memory {
     network: Network,
     verdict: Verdict,
+    scan: Scan,
 }
 
 /// Puts a value into its place and forgets, to compiler and verifier, what it was.
@@ -33,3 +34,12 @@ macro_rules! forgetting {
 
 forgetting!(network, network: Network);
 forgetting!(verdict, verdict: Verdict);
+forgetting!(scan, scan: Scan);
+
+/// What the program before this one has put in the place of [`scan`].
+#[inline(always)]
+pub(crate) fn scanned() -> Option<&'static Scan> {
+    let memory = maps::MEMORY.get_ptr(0)?;
+    // SAFETY: as above. That program has written it for the same packet.
+    Some(unsafe { &(*memory).scan })
+}

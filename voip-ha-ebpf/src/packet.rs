@@ -142,6 +142,8 @@ pub struct Datagram {
     pub destination_port: u16,
     /// Offset of the UDP header from the start of the frame.
     pub offset: usize,
+    /// Bytes of its payload that are in this packet.
+    pub payload: usize,
 }
 
 /// Why an IP packet is no UDP datagram with readable ports.
@@ -179,5 +181,6 @@ pub fn datagram(frame: &mut Frame<'_>, network: &Network) -> Result<Datagram, No
         return Err(NotDatagram::Malformed);
     }
     let (source_port, destination_port) = (u16::from_be_bytes(udp.source), u16::from_be_bytes(udp.destination));
-    Ok(Datagram { source_port, destination_port, offset })
+    let payload = (packet_end - offset).min(udp_length) - size_of::<Udp>();
+    Ok(Datagram { source_port, destination_port, offset, payload })
 }

@@ -63,6 +63,11 @@ pub struct Scan {
     pub gave_up: bool,
 }
 
+impl Scan {
+    /// Of what is no message.
+    pub const NOTHING: Self = Self { call: 0, kind: Kind::None, to_tag: false, gave_up: false };
+}
+
 /// Looks at a message.
 #[inline]
 pub fn scan(text: &Text) -> Scan {

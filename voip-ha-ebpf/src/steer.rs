@@ -15,21 +15,28 @@
 //! VIP goes to one server, they go there all the same.
 
 mod admission;
+mod calls;
 mod errors;
 mod towards_client;
 mod towards_server;
 
 use crate::{
     abi::{
-        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, Listing, MAX_TAGS, Mac, NO_EXIT, Outcome, ServerEntry,
-        ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, VlanTag,
+        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, Listing, MAX_TAGS, Mac,
+        NO_EXIT, Outcome, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, VlanTag,
     },
-    packet::{self, Frame, Network, NotDatagram, NotNetwork, Piece},
+    packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork, Piece},
     rewrite::Rewrite,
+    sip::Scan,
 };
+
+pub use self::calls::Owner;
 
 /// What the decision looks up.
 pub trait Tables {
+    /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is [`Kind::AskCalls`].
+    const HAS_CALLS: bool = false;
+
     /// What an address is.
     fn endpoint(&self, address: &Address) -> Endpoint;
     /// The service in this place.
@@ -52,6 +59,18 @@ pub trait Tables {
     /// service's entry says that there is one.
     fn spend(&self, _place: ServicePlace, _source: &Address) -> bool {
         true
+    }
+    /// Whose an RTP flow is.
+    fn flow(&self, _: &FlowKey) -> Owner {
+        Owner::UNKNOWN
+    }
+    /// Whose a call is.
+    fn call(&self, _: &CallKey) -> Owner {
+        Owner::UNKNOWN
+    }
+    /// What the SIP message in the frame is.
+    fn scan(&self, _: &Datagram) -> Scan {
+        Scan::NOTHING
     }
 }
 
@@ -126,11 +145,17 @@ pub struct Note {
     pub flip: FlipId,
     /// Of what is heard: whether packets of this class go to the server.
     pub is_target: bool,
-    /// Of what is sent: whether the flow is to be noted.
+    /// Whether the flow is to be noted, or that it was seen.
     pub is_flow: bool,
-    /// Its client's port, in host order.
+    /// Of a flow that a server sends: whether it is to be noted if it was not before.
+    pub is_new_flow: bool,
+    /// Hash of the Call-ID of a call that is to be noted; 0 for none.
+    pub call: u64,
+    /// Number plus one of the server whose the call, or the flow that it sends, is; 0 for the one that was active before.
+    pub owner: u32,
+    /// The client's port, in host order.
     pub client_port: u16,
-    /// Its service's port, in host order.
+    /// The service's port, in host order.
     pub service_port: u16,
     /// Code of the ICMP message by which a server is refused.
     pub code: u8,
@@ -156,6 +181,9 @@ impl Note {
         flip: FlipId { service: 0, epoch: 0 },
         is_target: false,
         is_flow: false,
+        is_new_flow: false,
+        call: 0,
+        owner: 0,
         client_port: 0,
         service_port: 0,
         code: 0,
@@ -199,6 +227,8 @@ pub enum Kind {
     /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has neither IP options nor extension
     /// headers.
     TellTooBig,
+    /// Decide anew, with flows and calls: [`Tables::HAS_CALLS`].
+    AskCalls,
     /// Leave it to the kernel's stack as it is.
     Pass,
     /// Drop it.
@@ -221,6 +251,12 @@ impl Action {
     #[inline(always)]
     pub const fn drop(outcome: Outcome) -> Self {
         Self::new(Kind::Drop, outcome)
+    }
+
+    /// Decides anew. Counted as lost where nobody can.
+    #[inline(always)]
+    pub const fn ask_calls() -> Self {
+        Self::new(Kind::AskCalls, Outcome::NoActiveServer)
     }
 
     /// Tells its sender this MTU.
@@ -277,7 +313,7 @@ impl Verdict {
             Kind::Pass => Some(FirstFragment::Passed),
             Kind::Redirect => of_server(false),
             Kind::ByStack => of_server(true),
-            Kind::TellTooBig | Kind::Drop => None,
+            Kind::TellTooBig | Kind::Drop | Kind::AskCalls => None,
         }
     }
 }

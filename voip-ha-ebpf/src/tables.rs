@@ -18,26 +18,30 @@ use aya_ebpf::{
 };
 use voip_ha_ebpf::{
     abi::{
-        Address, ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, Family, FirstFragment, FragmentKey, LINK_PROBES, LINK_ROWS,
-        ListedKey, Listing, ServerEntry, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord,
-        first_row, server_index,
+        Address, CallKey, ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, Family, FirstFragment, FlowKey, FragmentKey,
+        LINK_PROBES, LINK_ROWS, ListedKey, Listing, ServerEntry, ServiceEntry, ServicePlace, Slot, SourceEntry,
+        SourceKey, SteeringWord, first_row, server_index,
     },
-    steer::{Hop, Route, RouteQuery, Tables},
+    packet::Datagram,
+    sip::Scan,
+    steer::{Hop, Owner, Route, RouteQuery, Tables},
 };
 
-use crate::maps;
+use crate::{maps, memory};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 /// The tables of one run of the program.
-pub(crate) struct KernelTables<'a> {
+pub(crate) struct KernelTables<'a, const CALLS: bool> {
     /// The frame's context, which the routing table wants to know.
     pub(crate) ctx: &'a XdpContext,
 }
 
-impl Tables for KernelTables<'_> {
+impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
+    const HAS_CALLS: bool = CALLS;
+
     #[inline(always)]
     fn endpoint(&self, address: &Address) -> Endpoint {
         let first = first_row(address);
@@ -151,6 +155,30 @@ impl Tables for KernelTables<'_> {
             write_volatile(due, next);
         }
         true
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Owner {
+        match maps::FLOWS.get_ptr(key) {
+            // SAFETY: a pointer into the map, to a word that other CPUs write as a whole.
+            Some(entry) => Owner { is_known: true, server: unsafe { read_volatile(&raw const (*entry).server) } },
+            None => Owner::UNKNOWN,
+        }
+    }
+
+    #[inline(always)]
+    fn call(&self, key: &CallKey) -> Owner {
+        match maps::CALLS.get_ptr(key) {
+            // SAFETY: as above.
+            Some(entry) => Owner { is_known: true, server: unsafe { read_volatile(&raw const (*entry).server) } },
+            None => Owner::UNKNOWN,
+        }
+    }
+
+    #[inline(always)]
+    fn scan(&self, _: &Datagram) -> Scan {
+        // By the program before this one.
+        memory::scanned().copied().unwrap_or(Scan::NOTHING)
     }
 }
 

@@ -214,22 +214,12 @@ const CASES: &[Case] = &[
         "protection = { sip_packets_per_s = 5, sip_burst = 1000001 }",
         (17, 51, "service[0].protection.sip_burst", "use 1 to 1000000"),
     ),
-    Case(
-        17,
-        "protection = { sip_packets_per_s = 5, ipv6_prefix = 129 }",
-        (17, 53, "service[0].protection.ipv6_prefix", "use 1 to 128"),
-    ),
     Case(17, "protection.sip_burst = 5", (17, 24, "service[0].protection.sip_burst", "has no effect without a limit")),
     Case(17, "protection.ipv6_prefix = 5", (17, 26, "service[0].protection.ipv6_prefix", "set sip_packets_per_s")),
     Case(17, "protection.allow = []", (17, 20, "service[0].protection.allow", "has no effect where nothing")),
     Case(17, "protection.deny = \"::/0\"", (17, 19, "service[0].protection.deny", "write it like `deny = [")),
     Case(17, "protection.deny = [5]", (17, 20, "service[0].protection.deny", "has an element of a wrong type")),
     Case(17, "protection.deny = [\"x/8\"]", (17, 20, "service[0].protection.deny[0]", "is not a prefix; write it")),
-    Case(
-        17,
-        "protection.deny = [\"10.0.0.0/33\"]",
-        (17, 20, "service[0].protection.deny[0]", "has a longer prefix than the 32 bits of its address"),
-    ),
     Case(
         17,
         "protection.deny = [\"10.1.0.0/8\"]",

@@ -12,7 +12,8 @@ use crate::setup::{self, Need};
 #[command(after_help = "`failover --quick` measures 5 runs of each fault, without the soak.\n\
                         `failover --json FILE --html FILE` also writes the figures as data and as pictures.\n\
                         `failover --systems voip-ha` needs no peer to be installed.\n\
-                        `datapath --json FILE --html FILE` measures the XDP program; it needs no peer either.\n\
+                        `datapath --json FILE --html FILE` measures the XDP program, and packets per second.\n\
+                        `datapath --parts cost` needs no peer either.\n\
                         `cargo xtask bench failover -- --help` lists all arguments of the bench.")]
 pub(crate) struct Args {
     /// What to measure: `failover` or `datapath`, or `show FILE` for failovers that were measured before
@@ -34,8 +35,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// Whether more than voip-ha itself is measured.
 fn needs_peers(args: &Args) -> bool {
     let words: Vec<_> = args.lab_args.iter().filter_map(|arg| arg.to_str()).collect();
-    let own = words.windows(2).any(|pair| pair == ["--systems", "voip-ha"]) || words.contains(&"--systems=voip-ha");
-    args.bench == "failover" && !own && !words.contains(&"--help")
+    let told = |name: &str, value: &str| {
+        words.windows(2).any(|pair| pair == [name, value]) || words.contains(&&*format!("{name}={value}"))
+    };
+    let own = match args.bench.to_str() {
+        Some("failover") => told("--systems", "voip-ha"),
+        Some("datapath") => told("--parts", "cost"),
+        _ => true,
+    };
+    !own && !words.contains(&"--help")
 }
 
 #[cfg(test)]
@@ -50,6 +58,11 @@ mod tests {
         assert!(needs_peers(&args("failover", &["--systems", "voip-ha,bfdd"])));
         assert!(!needs_peers(&args("failover", &["--quick", "--systems", "voip-ha"])));
         assert!(!needs_peers(&args("show", &["data.json"])));
-        assert!(!needs_peers(&args("datapath", &["--json", "data.json"])));
+        assert!(needs_peers(&args("datapath", &["--json", "data.json"])));
+        assert!(!needs_peers(&args("datapath", &["--parts", "cost"])) && !needs_peers(&args("datapath", &["--help"])));
+        assert!(
+            needs_peers(&args("datapath", &["--parts=cost,rate"]))
+                && !needs_peers(&args("datapath", &["--parts=cost"]))
+        );
     }
 }

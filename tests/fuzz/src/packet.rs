@@ -1,6 +1,6 @@
 //! The packet path: parse, steer against tables, rewrite.
 //!
-//! An input is four bytes that make the tables, and a frame. Everything that the judgement of a frame needs is read
+//! An input is six bytes that make the tables, and a frame. Everything that the judgement of a frame needs is read
 //! by etherparse or computed by it, so that a mistake of the code under test is not made twice.
 
 mod addresses;
@@ -13,7 +13,11 @@ mod world;
 use std::cell::RefCell;
 
 use anyhow::{Context as _, Result, ensure};
-use voip_ha_ebpf::{abi::Outcome, packet::Frame, steer::steer};
+use voip_ha_ebpf::{
+    abi::Outcome,
+    packet::{self, Frame},
+    steer::{pass_by, steer},
+};
 
 use self::{
     judge::judge,
@@ -22,6 +26,9 @@ use self::{
 use crate::room::Room;
 
 pub use self::{mutate::mutate, seeds::seeds};
+
+/// More than any frame grows by.
+const GROWTH: usize = 64;
 
 thread_local! {
     static ROOM: RefCell<Room> = RefCell::new(Room::new().expect("there is memory for a frame"));
@@ -35,7 +42,7 @@ pub fn check(input: &[u8]) -> Result<()> {
 /// Runs the packet path and says what it made of the frame; nothing if the input has none.
 fn run(input: &[u8]) -> Result<Option<Outcome>> {
     let Some((control, frame)) = input.split_first_chunk::<CONTROL>() else { return Ok(None) };
-    if frame.len() > Room::LARGEST {
+    if frame.len() > Room::LARGEST - GROWTH {
         return Ok(None);
     }
     ROOM.with_borrow_mut(|room| in_room(room, &World::of(control), frame))
@@ -45,9 +52,22 @@ fn run(input: &[u8]) -> Result<Option<Outcome>> {
 
 fn in_room(room: &mut Room, world: &World, frame: &[u8]) -> Result<Outcome> {
     room.put(frame);
-    let verdict = steer(&mut Frame::from_slice(room.frame()), world);
+    let network = packet::network(&mut Frame::from_slice(room.frame()));
+    // The program for plain packets reads some of these its own way, and hands over the others.
+    if let Some(plain) = packet::plain(&mut Frame::from_slice(room.frame())) {
+        ensure!(network == Ok(plain), "read as {plain:?} and as {network:?}");
+    }
+    let network = match network {
+        Ok(network) => network,
+        Err(reason) => {
+            ensure!(room.frame() == frame && room.is_whole(), "changed by reading");
+            return Ok(pass_by(reason).action.outcome);
+        }
+    };
+    ensure!(network.bounded() == network, "the bounds change {network:?}");
+    let verdict = steer(&mut Frame::from_slice(room.frame()), &network, world);
     ensure!(room.frame() == frame, "the decision itself changed the frame: {verdict:?}");
-    let done = world.carry_out(room, &verdict);
+    let done = world.carry_out(room, &network, &verdict);
     ensure!(room.is_whole(), "written in front of the frame: {verdict:?}");
     let after = room.frame();
     judge(world, frame, after, &verdict, &done)

@@ -44,7 +44,8 @@ impl<'lab> Loss<'lab> {
     }
 }
 
-fn nft(namespace: &Namespace, arguments: &[&str], input: &str) -> Result<String> {
+/// Runs `nft` in a namespace and returns what it prints.
+pub(crate) fn nft(namespace: &Namespace, arguments: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new("nft");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = namespace.spawn(command).context("the nft command (package nftables)")?;

@@ -18,6 +18,8 @@ pub struct Data {
     pub ns_per_packet: Vec<Cost>,
     /// One entry for each system that was measured through the lab; empty if none was.
     pub packets_per_s: Vec<Rate>,
+    /// One entry for each system that a flood from one source was sent to; empty if none was.
+    pub drops_per_s: Vec<DropRate>,
     /// One entry for each size of the configuration.
     pub growth: Vec<Growth>,
     /// Instructions that the verifier walked through, by program.
@@ -54,8 +56,45 @@ pub struct Cost {
 pub struct Rate {
     /// Name of the system.
     pub system: String,
-    /// Packets per second.
+    /// Packets per second that came to the server.
     pub pps: f64,
+    /// Of `pps` over the rounds.
+    pub pps_spread: Spread,
+    /// The share of the packets that came to the gateway: the median. Below 1 the gateway was offered more than it takes.
+    pub arrived_share: f64,
+    /// The ratio of `pps` to that of a program that only redirects, in each round; none if that was not measured.
+    pub to_bare_redirect: Option<Spread>,
+    /// The ratio of `pps` to that of DNAT by nftables, in each round; none if that was not measured.
+    pub to_nft_dnat: Option<Spread>,
+    /// How often it was measured.
+    pub rounds: usize,
+    /// So many flows took turns.
+    pub flows: u32,
+}
+
+/// What one system did to a flood from one source, and to the calls beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DropRate {
+    /// Name of the system.
+    pub system: String,
+    /// Packets per second that came to the gateway and not to the server.
+    pub pps: f64,
+    /// Of `pps` over the rounds.
+    pub pps_spread: Spread,
+    /// The ratio of `pps` to that of a program that knows one address to drop, in each round.
+    pub to_bare_drop: Spread,
+    /// How often it was measured.
+    pub rounds: usize,
+    /// Calls that ran beside the flood.
+    pub calls: usize,
+    /// RTP packets that phones sent while the flood came, in all rounds.
+    pub rtp_sent: u64,
+    /// Of these: no echo came back.
+    pub rtp_lost: u64,
+    /// SIP requests that phones sent meanwhile, repeated ones included.
+    pub sip_sent: u64,
+    /// Of these: no answer, or none in time.
+    pub sip_lost: u64,
 }
 
 /// What a packet costs with so much in the tables.
@@ -112,6 +151,20 @@ fn round(value: f64) -> f64 {
 }
 
 impl Data {
+    /// Without any figure.
+    pub(super) fn of(machine: Machine, rounds: usize) -> Self {
+        Self {
+            machine,
+            rounds,
+            ns_per_packet: Vec::new(),
+            packets_per_s: Vec::new(),
+            drops_per_s: Vec::new(),
+            growth: Vec::new(),
+            verified_insns: BTreeMap::new(),
+            map_bytes: BTreeMap::new(),
+        }
+    }
+
     /// The figures of a path with so many flows.
     pub fn cost(&self, path: &str, flows: u32) -> Option<&Cost> {
         self.ns_per_packet.iter().find(|cost| cost.path == path && cost.flows == flows)

@@ -110,10 +110,16 @@ impl Gateway {
         Ok(packets)
     }
 
-    /// Instructions that the verifier walked through. Linux 5.16.
-    pub(super) fn verified_insns(&mut self) -> Result<u32> {
-        let count = self.xdp()?.info()?.verified_instruction_count();
-        count.context("this kernel (before 5.16) does not count verified instructions")
+    /// Instructions of each program that the verifier walked through. Linux 5.16.
+    pub(super) fn verified_insns(&mut self) -> Result<BTreeMap<String, u32>> {
+        let mut counts = BTreeMap::new();
+        for (name, program) in self.datapath.object().programs() {
+            let program: &Xdp = program.try_into()?;
+            let count = program.info()?.verified_instruction_count();
+            let count = count.context("this kernel (before 5.16) does not count verified instructions")?;
+            counts.insert(name.to_owned(), count);
+        }
+        Ok(counts)
     }
 
     /// Memory of each map in bytes, as the kernel reports it.

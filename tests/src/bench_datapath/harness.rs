@@ -142,7 +142,7 @@ fn program<'a>(object: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
     Ok(object.program(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }
 
-fn halves<const N: usize>(bytes: &[u8]) -> Result<[u16; N]> {
+pub(super) fn halves<const N: usize>(bytes: &[u8]) -> Result<[u16; N]> {
     let halves: Vec<_> = bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]])).collect();
     halves.try_into().map_err(|halves: Vec<_>| anyhow::anyhow!("{} halves of words, not {N}", halves.len()))
 }

@@ -1,5 +1,5 @@
 //! The data as a page with a picture: for each path and number of flows a bar up to the median, a line over all rounds, and
-//! where the two baselines are.
+//! where the two baselines are. Packets per second have a picture of their own kind.
 //!
 //! The page is one file that loads nothing.
 
@@ -7,17 +7,18 @@ use std::fmt::Write as _;
 
 use super::{
     figures::{Cost, Data},
+    flood::picture as flood,
     table::counted,
 };
 use crate::show::escape;
 
 /// Measures of the picture in px.
-const WIDTH: f64 = 960.0;
-const LABEL: f64 = 230.0;
-const RIGHT: f64 = 140.0;
-const ROW: f64 = 26.0;
-const TOP: f64 = 14.0;
-const BOTTOM: f64 = 40.0;
+pub(super) const WIDTH: f64 = 960.0;
+pub(super) const LABEL: f64 = 230.0;
+pub(super) const RIGHT: f64 = 140.0;
+pub(super) const ROW: f64 = 26.0;
+pub(super) const TOP: f64 = 14.0;
+pub(super) const BOTTOM: f64 = 40.0;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1a1a1a;\
                      background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin:2em 0 .3em}svg{width:100%;height:auto}\
@@ -34,12 +35,28 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;ma
 pub(super) fn page(data: &Data) -> String {
     let mut out = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     let _ = writeln!(out, "<title>voip-ha: datapath bench</title><style>{STYLE}</style></head><body>");
-    out += "<h1>What a packet costs in the XDP program</h1>\n";
+    out += "<h1>The datapath</h1>\n";
     let (kernel, cpus) = (escape(&data.machine.kernel), data.machine.cpus);
     let _ = writeln!(out, "<p>Linux {kernel}, {cpus} processors, {} rounds.</p>", data.rounds);
-    out += "<p>A bar ends at the median, the thin line goes from the fastest round to the slowest. The orange mark is a program \
+    out += &costs(data);
+    out += &flood::rates(&data.packets_per_s);
+    out += &flood::drops(&data.drops_per_s);
+    if !data.verified_insns.is_empty() {
+        let insns = data.verified_insns.iter().map(|(name, count)| (name, u64::from(*count)));
+        out += &counts("Verified instructions", insns);
+        out += &counts("Memory of the maps, bytes", data.map_bytes.iter().map(|(name, bytes)| (name, *bytes)));
+    }
+    out + "</body></html>\n"
+}
+
+fn costs(data: &Data) -> String {
+    if data.ns_per_packet.is_empty() {
+        return String::new();
+    }
+    let mut out = "<h2>What a packet costs in the XDP program: nanoseconds</h2>\n<p>A bar ends at the median, the thin line goes from the fastest round to the slowest. The orange mark is a program \
             that parses, rewrites, counts and redirects and nothing else; the green one only redirects. All were measured in \
-            turn, and what the measuring itself costs is subtracted.</p>\n<h2>Nanoseconds per packet</h2>\n";
+            turn, and what the measuring itself costs is subtracted.</p>\n"
+        .to_owned();
     out += &picture(&data.ns_per_packet);
     if !data.growth.is_empty() {
         out += "<h2>With more services and servers</h2>\n<table><tr><th>path</th><th>services</th><th>servers</th>\
@@ -54,9 +71,7 @@ pub(super) fn page(data: &Data) -> String {
         }
         out += "</table>\n";
     }
-    out += &counts("Verified instructions", data.verified_insns.iter().map(|(name, count)| (name, u64::from(*count))));
-    out += &counts("Memory of the maps, bytes", data.map_bytes.iter().map(|(name, bytes)| (name, *bytes)));
-    out + "</body></html>\n"
+    out
 }
 
 fn picture(costs: &[Cost]) -> String {
@@ -107,7 +122,7 @@ fn row(cost: &Cost, middle: f64, place: impl Fn(f64) -> f64) -> String {
 }
 
 /// Between two marks of the axis: 1, 2 or 5 times a power of ten, and at most ten of them.
-fn step(most: f64) -> f64 {
+pub(super) fn step(most: f64) -> f64 {
     let power = 10_f64.powf((most / 10.0).log10().floor());
     [1.0, 2.0, 5.0].into_iter().map(|times| times * power).find(|step| most / step <= 10.0).unwrap_or(power * 10.0)
 }

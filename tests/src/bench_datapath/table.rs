@@ -6,11 +6,12 @@ use anyhow::Result;
 use super::{
     RTP_IN, RTP_OUT,
     figures::{Cost, Data, Spread},
+    flood::show as flood,
 };
 use crate::show;
 
-const HEADING: Style = Style::new().bold();
-const ASIDE: Style = Style::new().dimmed();
+pub(super) const HEADING: Style = Style::new().bold();
+pub(super) const ASIDE: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
@@ -31,12 +32,16 @@ fn text(data: &Data) -> String {
     let mut lines = costs(data);
     lines.extend(growth(data));
     lines.extend(sizes(data));
-    lines.extend(rates(data));
+    lines.extend(flood::rates(data));
+    lines.extend(flood::drops(data));
     lines.extend(targets(data));
     lines.join("\n") + "\n"
 }
 
 fn costs(data: &Data) -> Vec<String> {
+    if data.ns_per_packet.is_empty() {
+        return Vec::new();
+    }
     let mut lines = vec![
         String::new(),
         format!(
@@ -97,22 +102,15 @@ fn growth(data: &Data) -> Vec<String> {
 }
 
 fn sizes(data: &Data) -> Vec<String> {
+    if data.verified_insns.is_empty() {
+        return Vec::new();
+    }
     let mut lines =
         vec![String::new(), format!("{HEADING}{:<18} {:>21}{HEADING:#}", "PROGRAM", "VERIFIED INSTRUCTIONS")];
     lines.extend(data.verified_insns.iter().map(|(name, count)| format!("{name:<18} {count:>21}")));
     lines.extend([String::new(), format!("{HEADING}{:<18} {:>21}{HEADING:#}", "MAP", "BYTES")]);
     lines.extend(data.map_bytes.iter().map(|(name, bytes)| format!("{name:<18} {bytes:>21}")));
     lines.push(format!("{:<18} {:>21}", "all", data.map_bytes.values().sum::<u64>()));
-    lines
-}
-
-fn rates(data: &Data) -> Vec<String> {
-    let heading = format!("{HEADING}{:<18} {:>21}{HEADING:#}", "SYSTEM", "PACKETS/s");
-    let mut lines = vec![String::new(), heading];
-    lines.extend(data.packets_per_s.iter().map(|rate| format!("{:<18} {:>21.0}", rate.system, rate.pps)));
-    if data.packets_per_s.is_empty() {
-        lines.push(format!("{ASIDE}packets per second through the lab are not measured yet{ASIDE:#}"));
-    }
     lines
 }
 
@@ -148,6 +146,7 @@ fn targets(data: &Data) -> Vec<String> {
         let reached = format!("{:.1} ns with {}", worst.ns, counted(worst.flows));
         lines.push(judged(worst.ns <= MOST_FOR_SCAN_NS, &what, &reached));
     }
+    lines.extend(flood::targets(data));
     lines
 }
 
@@ -160,7 +159,7 @@ pub(super) fn counted(flows: u32) -> String {
     format!("{flows} {}", if flows == 1 { "flow" } else { "flows" })
 }
 
-fn judged(met: bool, what: &str, reached: &str) -> String {
+pub(super) fn judged(met: bool, what: &str, reached: &str) -> String {
     let (style, word) = if met { (GOOD, "met   ") } else { (BAD, "MISSED") };
     format!("{style}{word}{style:#}  {what}: {reached}")
 }
@@ -172,7 +171,7 @@ pub(super) mod tests {
     use super::*;
     use crate::bench::Machine;
 
-    fn spread(p50: f64) -> Spread {
+    pub(in super::super) fn spread(p50: f64) -> Spread {
         Spread { min: p50, p25: p50, p50, p75: p50, max: p50 }
     }
 
@@ -193,13 +192,10 @@ pub(super) mod tests {
 
     pub(in super::super) fn data(ns_per_packet: Vec<Cost>) -> Data {
         Data {
-            machine: Machine { kernel: "6.18".to_owned(), cpus: 2 },
-            rounds: 15,
             ns_per_packet,
-            packets_per_s: Vec::new(),
-            growth: Vec::new(),
             verified_insns: BTreeMap::from([("voip_ha".to_owned(), 5603)]),
             map_bytes: BTreeMap::from([("STEERING".to_owned(), 4096)]),
+            ..Data::of(Machine { kernel: "6.18".to_owned(), cpus: 2 }, 15)
         }
     }
 
@@ -213,7 +209,6 @@ pub(super) mod tests {
             "MISSED  rtp-in-nat: ≤ 2.0 × feature-free: 2.25 × with 1000000 flows",
             "MISSED  rtp-in-nat, 1000000 flows: ≤ 1.15 × itself with 1: 1.18 ×",
             "MISSED  rtp-out-nat: ≤ rtp-in-nat plus one FIB look-up, 85.0 ns: 86.0 ns with 1000000 flows",
-            "packets per second through the lab are not measured yet",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers, and what a packet costs.
+//! `cargo xtask bench`: the same faults handled by voip-ha and by its peers, what a packet costs, and how many
+//! a second go through.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, builder::PossibleValuesParser};
 use lab::{
     bench::{self, Fault, NAMES, Settings},
-    bench_datapath::{self, MOST_FLOWS, path_names},
+    bench_datapath::{self, MOST_FLOWS, Part, SYSTEMS, path_names},
 };
 
 /// Measures voip-ha beside what people use today, in the lab's network.
@@ -20,7 +21,7 @@ struct Arguments {
 enum Verb {
     /// Faults of servers and cables, and a soak without any
     Failover(Failover),
-    /// What a packet costs in the XDP program, beside programs that do less
+    /// What a packet costs in the XDP program, and how many a second go through the lab, beside others
     Datapath(Datapath),
     /// Print the table of data that `failover` measured before, and draw its pictures
     Show(Show),
@@ -64,6 +65,9 @@ struct Failover {
 
 #[derive(Debug, clap::Args)]
 struct Datapath {
+    /// Parts to measure
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum, default_values = ["cost", "rate", "drop"])]
+    parts: Vec<Part>,
     /// How often each figure is measured
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -74,6 +78,9 @@ struct Datapath {
     /// Paths to measure [default: all]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = PossibleValuesParser::new(path_names()))]
     paths: Vec<String>,
+    /// Systems to send packets through
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = SYSTEMS, default_values = SYSTEMS)]
+    systems: Vec<String>,
     /// Write the figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -117,9 +124,9 @@ fn settings(arguments: Failover) -> Settings {
 
 impl Datapath {
     fn settings(self) -> bench_datapath::Settings {
-        let Self { rounds, flows, paths, json, html } = self;
+        let Self { parts, rounds, flows, paths, systems, json, html } = self;
         let all = || path_names().map(str::to_owned).collect();
         let paths = if paths.is_empty() { all() } else { paths };
-        bench_datapath::Settings { rounds: rounds.into(), flows, paths, growth: true, json, html }
+        bench_datapath::Settings { parts, rounds: rounds.into(), flows, paths, growth: true, systems, json, html }
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct Model {
 pub(crate) struct Fragments(Rc<RefCell<HashMap<FragmentKey, FirstFragment>>>);
 
 impl Tables for Model {
+    const HAS_CALLS: bool = true;
     fn endpoint(&self, address: &Address) -> Endpoint {
         self.endpoints.get(address).copied().unwrap_or(Endpoint::NONE)
     }
@@ -145,6 +146,7 @@ impl Model {
             }
             Kind::Pass => (Act::Pass, action.outcome),
             Kind::Drop => (Act::Drop, action.outcome),
+            Kind::AskCalls => unreachable!("the tables have calls"),
         }
     }
 }

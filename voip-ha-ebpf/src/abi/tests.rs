@@ -114,3 +114,53 @@ fn no_two_counters_share_an_index_and_none_is_outside_the_map() {
         }
     }
 }
+
+#[test]
+fn no_two_ways_to_servers_share_an_index_and_none_is_outside_the_map() {
+    let mut seen = HashSet::new();
+    for slot in (0..MAX_SERVERS).flat_map(|number| (0..BANKS).map(move |bank| ServerNumber(number).slot(bank))) {
+        for family in Family::ALL {
+            let index = server_index(slot, family);
+            assert!(index < MAX_WAYS && seen.insert(index), "{slot:?} {family}");
+        }
+    }
+}
+
+#[test]
+fn the_other_bank_is_of_the_same_server_and_of_the_same_service() {
+    for index in 0..MAX_SERVICES {
+        let place = ServicePlace::new(index, 0);
+        assert_eq!(place.other_bank(), ServicePlace::new(index, 1));
+        assert_eq!((place.other_bank().other_bank(), place.other_bank().service()), (place, index));
+        assert!(place.other_bank().0 < MAX_PLACES);
+    }
+    for number in (0..MAX_SERVERS).map(ServerNumber) {
+        let slot = number.slot(0);
+        assert_eq!(slot.other_bank(), number.slot(1));
+        assert_eq!((slot.other_bank().other_bank(), slot.other_bank().server()), (slot, number));
+        assert!(slot.other_bank().0 < MAX_SLOTS);
+    }
+}
+
+#[test]
+fn a_search_looks_at_as_many_rows_as_there_are_probes_and_at_none_outside_the_map() {
+    for ifindex in [0, 1, LINK_ROWS - 1, LINK_ROWS, u32::MAX] {
+        let rows: HashSet<_> = link_rows(ifindex).collect();
+        assert!(rows.len() == LINK_PROBES as usize && rows.iter().all(|row| *row < LINK_ROWS), "{ifindex}");
+    }
+    for last in 0..=u8::MAX {
+        for address in [Address::v4([10, 0, 0, last]), Address::v6([last; 16])] {
+            let rows: HashSet<_> = rows_of(&address).collect();
+            assert!(rows.len() == ENDPOINT_PROBES as usize && rows.iter().all(|row| *row < ENDPOINT_ROWS));
+            assert!(rows.contains(&first_row(&address)));
+        }
+    }
+}
+
+#[test]
+fn a_service_has_the_vip_of_each_family_or_none() {
+    let [four, six] = [Address::v4([192, 0, 2, 10]), Address::v6([0x20; 16])];
+    let service = ServiceEntry { vips: [four, six], ..ServiceEntry::default() };
+    assert_eq!(Family::ALL.map(|family| service.vip(family)), [four, six]);
+    assert_eq!(Family::ALL.map(|family| ServiceEntry::default().vip(family)), [Address::NONE; 2]);
+}

@@ -86,7 +86,7 @@ fn updated(checksum: u16, change: u32) -> u16 {
 }
 
 #[inline(always)]
-fn count(bytes: u64) {
+pub(crate) fn count(bytes: u64) {
     if let Some(count) = COUNT.get_ptr_mut(0) {
         // SAFETY: this CPU's own value.
         unsafe {

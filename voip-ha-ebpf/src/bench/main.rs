@@ -1,10 +1,11 @@
 //! What `cargo xtask bench datapath` measures the XDP program with, and beside: a wrapper that gives each run a whole frame
-//! of another flow, a target that does nothing, baselines, and the scanner of SIP messages alone. A binary of its own, no part of
-//! the gateway.
+//! of another flow, a target that does nothing, baselines, and the scanner of SIP messages alone; and what floods the lab's network
+//! and counts what arrives. A binary of its own, no part of the gateway.
 #![no_std]
 #![no_main]
 
 mod baselines;
+mod flood;
 mod headers;
 mod sip_scan;
 mod wrapper;
@@ -47,6 +48,24 @@ fn fib_lookup(ctx: XdpContext) -> u32 {
 #[xdp]
 fn sip_scan(ctx: XdpContext) -> u32 {
     sip_scan::run(&ctx)
+}
+
+/// Makes a frame of the next flow of a flood, and sends it.
+#[xdp]
+fn flood(ctx: XdpContext) -> u32 {
+    flood::make(&ctx).map_or(xdp_action::XDP_ABORTED, |()| baselines::redirect())
+}
+
+/// The end of a flood.
+#[xdp]
+fn arrive(ctx: XdpContext) -> u32 {
+    flood::arrive(&ctx)
+}
+
+/// The least that a program can do to drop a flood and nothing else.
+#[xdp]
+fn drop_source(ctx: XdpContext) -> u32 {
+    flood::drop_source(&ctx)
 }
 
 #[unsafe(link_section = "license")]

@@ -143,6 +143,8 @@ fn quoted_6(frame: &mut Frame<'_>, at: usize) -> Option<Quoted> {
     let ip: &mut Ipv6 = frame.at(at)?;
     let (is_one, mut next, mut length) = (ip.is_one(), ip.next_header, size_of::<Ipv6>());
     let (source, destination) = (ip.source.address(), ip.destination.address());
+    // As in the packet itself: an IPv4-mapped address would be taken for the IPv4 address.
+    let is_one = is_one && !source.is_v4() && !destination.is_v4();
     let mut has_ports = true;
     if next == FRAGMENT {
         let header: &mut FragmentHeader = frame.at(at + length)?;

@@ -178,7 +178,7 @@ pub fn plain(frame: &mut Frame<'_>) -> Option<Network> {
     if !is_plain || network.fragment & (OFFSET | MORE_FRAGMENTS) != 0 {
         return None;
     }
-    Some(Network { protocol: PROTOCOL_UDP, fragment: network.fragment & DONT_FRAGMENT, ..network })
+    Some(Network { protocol: PROTOCOL_UDP, fragment: network.fragment & !(OFFSET | MORE_FRAGMENTS), ..network })
 }
 
 #[inline(always)]

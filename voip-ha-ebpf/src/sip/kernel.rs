@@ -1,6 +1,6 @@
 //! The scanner in the kernel, where a program may not loop as long as it likes.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, hint::black_box};
 
 use aya_ebpf::{
     bindings::xdp_md,
@@ -34,7 +34,9 @@ impl Desk {
     #[inline(always)]
     pub unsafe fn scan(&mut self, ctx: *mut xdp_md, offset: u32, length: u32) -> Option<Scan> {
         let length = if length > TEXT_BYTES as u32 { TEXT_BYTES as u32 } else { length };
-        if length == 0 {
+        // Or the compiler asks this of what the length was computed from, where the verifier does not see it.
+        let length = black_box(length);
+        if length == 0 || length > TEXT_BYTES as u32 {
             return None;
         }
         // SAFETY: a valid context, and room for so many bytes.

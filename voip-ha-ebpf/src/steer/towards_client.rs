@@ -1,6 +1,6 @@
 //! Packets from a server.
 
-use super::{Action, FlipId, News, Note, Route, RouteQuery, Tables, Verdict};
+use super::{Action, FlipId, News, Note, Route, RouteQuery, Tables, Verdict, calls};
 use crate::{
     abi::{Address, Class, Endpoint, FirstFragment, Outcome, ServerNumber, ServiceEntry},
     packet::{Datagram, Network},
@@ -30,12 +30,16 @@ impl Origin<'_> {
 
 /// A datagram, or the first fragment of one.
 #[inline(always)]
-pub(super) fn datagram(network: &Network, datagram: &Datagram, origin: &Origin<'_>, tables: &impl Tables) -> Verdict {
+pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, origin: &Origin<'_>, tables: &T) -> Verdict {
     let number = origin.number();
     let class = origin.service.ports.class(datagram.source_port);
     let plain = |action| Verdict::plain(Some(number), class, action);
     if class == Class::Other {
         return plain(Action::pass(Outcome::NotServicePort)).leading(network, origin.server.slot());
+    }
+    let word = tables.steering(origin.index()).unwrap_or_default();
+    if word.is_affine() && !T::HAS_CALLS {
+        return plain(Action::ask_calls());
     }
     let vip = origin.service.vip(network.family);
     let route = route(network, vip, (datagram.source_port, datagram.destination_port), tables);
@@ -43,7 +47,6 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, origin: &Origin<'
     if route == Route::NotForwarded {
         return plain(Action::pass(Outcome::NotForwarded));
     }
-    let word = tables.steering(origin.index()).unwrap_or_default();
     if !word.may_send(number) {
         return plain(Action::drop(Outcome::Fenced));
     }
@@ -53,7 +56,11 @@ pub(super) fn datagram(network: &Network, datagram: &Datagram, origin: &Origin<'
     if entry.is_some_and(|entry| entry.ifindex == tables.ingress()) {
         let flip = FlipId { service: origin.index(), epoch: word.epoch() };
         let is_target = word.goes_to(class, number);
-        verdict.note = Note { news: News::Heard, flip, is_target, ..Note::NOTHING };
+        let mut note = Note::NOTHING;
+        if word.is_affine() {
+            note = calls::from_server(datagram, origin.index(), (class, number), word, tables);
+        }
+        verdict.note = Note { news: News::Heard, flip, is_target, ..note };
     }
     verdict
 }

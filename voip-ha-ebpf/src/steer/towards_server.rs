@@ -3,9 +3,10 @@
 use super::{
     Action, FlipId, Hop, Kind, News, Note, Tables, Verdict,
     admission::{Admission, admission},
+    calls,
 };
 use crate::{
-    abi::{Address, Class, FirstFragment, Forwarding, Outcome, ServiceEntry, ServicePlace, Slot},
+    abi::{Address, Class, FirstFragment, FlowKey, Forwarding, Outcome, ServiceEntry, ServicePlace, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
@@ -28,31 +29,37 @@ impl Towards<'_> {
 
 /// A datagram, or the first fragment of one.
 #[inline(always)]
-pub(super) fn datagram(network: &Network, datagram: &Datagram, to: &Towards<'_>, tables: &impl Tables) -> Verdict {
+pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &Towards<'_>, tables: &T) -> Verdict {
     let class = to.service.ports.class(datagram.destination_port);
     if class == Class::Other {
         return Verdict::pass(Outcome::NotServicePort).leading(network, Slot(0));
     }
+    let word = tables.steering(to.index()).unwrap_or_default();
+    let Some(active) = word.target(class) else {
+        return Verdict::plain(None, class, Action::drop(Outcome::NoActiveServer));
+    };
+    let (client_port, service_port) = (datagram.source_port, datagram.destination_port);
+    let (mut slot, mut note) = (active, Note::NOTHING);
+    let is_asked = word.is_affine() || class == Class::Rtp && word.is_census();
+    if is_asked && !T::HAS_CALLS {
+        return Verdict::plain(None, class, Action::ask_calls());
+    }
+    // After that: who answers looks at the sender, and a sender spends once.
     let admission = admission(&network.source, class, to, tables);
     if admission != Admission::Admitted {
         return refused(admission, class);
     }
-    let word = tables.steering(to.index()).unwrap_or_default();
-    let Some(slot) = word.target(class) else {
-        return Verdict::plain(None, class, Action::drop(Outcome::NoActiveServer));
-    };
+    if is_asked {
+        let flow = FlowKey { client: network.source, service: to.index(), client_port, service_port };
+        let choice = calls::to_server(datagram, &flow, (class, active), word, tables);
+        (slot, note) = (choice.slot, choice.note);
+    }
     let action = send(network, slot, tables, |_| Inside::datagram(datagram.offset));
     if action.kind == Kind::Drop {
         return Verdict::plain(Some(slot.server()), class, action);
     }
-    let note = Note {
-        news: News::Sent,
-        flip: FlipId { service: to.index(), epoch: word.epoch() },
-        is_flow: (class == Class::Rtp) & word.is_census(),
-        client_port: datagram.source_port,
-        service_port: datagram.destination_port,
-        ..Note::NOTHING
-    };
+    let flip = FlipId { service: to.index(), epoch: word.epoch() };
+    let note = Note { news: News::Sent, flip, is_target: slot == active, client_port, service_port, ..note };
     Verdict { note, ..Verdict::plain(Some(slot.server()), class, action) }.leading(network, slot)
 }
 
@@ -64,6 +71,8 @@ pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl 
     let (slot, class, by_stack) = match tables.first_fragment(&network.fragment_key()) {
         Some(FirstFragment::Passed) => return Verdict::pass(Outcome::NotServicePort),
         Some(FirstFragment::OfServer { slot, class, by_stack }) => (slot, class, by_stack),
+        // Whose call it is of, only the first one says.
+        None if word.is_affine() && word.draining().is_some() => return drop(Outcome::Fragment),
         None => match (word.target(Class::Sip), word.target(Class::Rtp)) {
             (None, None) => return drop(Outcome::NoActiveServer),
             (Some(one), Some(other)) if one == other => {
@@ -110,7 +119,7 @@ pub(super) fn send(
     let is_dsr = entry.forwarding == Forwarding::Dsr as u32;
     let destination = if is_dsr { network.destination } else { entry.address };
     // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
-    let source = if network.source == entry.address { network.destination } else { network.source };
+    let source = if !is_dsr && network.source == entry.address { network.destination } else { network.source };
     let rewrite = Rewrite { source, destination, inside: inside(destination) };
     // The device would drop it as well, but after it has been counted as redirected.
     if network.total_length > entry.mtu {

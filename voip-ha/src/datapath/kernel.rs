@@ -36,6 +36,8 @@ pub struct KernelDatapath {
     places: Places,
     /// Also keeps other controllers away.
     directory: PinDirectory,
+    /// The kernel has the program that remembers calls.
+    has_calls: bool,
 }
 
 impl KernelDatapath {
@@ -52,7 +54,7 @@ impl KernelDatapath {
         let signs = Signs::open(directory.pins())?;
         let signals = Signals::open(directory.pins())?;
         let places = Places::assign(config, &tables, &words)?;
-        Ok(Self { object, tables, words, signs, signals, places, directory })
+        Ok(Self { object, tables, words, signs, signals, places, directory, has_calls: false })
     }
 
     /// Puts the program on the interfaces of the configuration, then makes the tables those of the configuration, taking
@@ -67,7 +69,7 @@ impl KernelDatapath {
     pub fn attach(&mut self, config: &Config, links: &[Link]) -> Result<Vec<Attachment>> {
         let interfaces = config.gateway.interfaces();
         let pins = self.directory.pins();
-        object::link_programs(&self.object, pins)?;
+        self.has_calls = object::link_programs(&self.object, pins)?;
         let program = object::program(&mut self.object)?;
         let attachments = link::attach_all(program, pins, &config.gateway)?;
         for link in links {
@@ -208,7 +210,7 @@ impl Datapath for KernelDatapath {
         let Steering { signalling, media, draining, affinity, choice } = steering;
         let named = Named { signalling: slot(signalling), media: slot(media), draining: slot(draining) };
         let index = self.word_index(service);
-        let word = self.words.load(index).steered(named, noted(choice)).with_affinity(affinity);
+        let word = self.words.load(index).steered(named, noted(choice)).with_affinity(affinity && self.has_calls);
         self.words.store(index, word);
         word.epoch()
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::ProgramArray, programs::Xdp};
-use voip_ha_ebpf::abi::ANY_PACKET;
+use voip_ha_ebpf::abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET};
 
 use super::{pins::Pins, tables};
 
@@ -11,6 +11,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha
 pub(super) const PROGRAM: &str = "voip_ha";
 /// Name of the one that it goes on in with all but plain packets.
 const ANY: &str = "voip_ha_any";
+/// Names of those that packets go on in while calls are remembered.
+const CALLS: [&str; 2] = ["voip_ha_calls", "voip_ha_scan"];
 /// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -53,18 +55,34 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     for name in [ANY, PROGRAM] {
         named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
     }
+    for name in CALLS {
+        if let Err(error) = named(&mut object, name)?.load() {
+            tracing::warn!("no server can drain: the kernel refuses {name}, which needs Linux 5.18: {error}");
+        }
+    }
     Ok(object)
 }
 
-/// Lets the program that is on the interfaces, of this controller or an earlier one, go on in this object's second one.
+/// Lets the program that is on the interfaces, of this controller or an earlier one, go on in this object's others. Says whether
+/// there is the one for remembered calls.
 ///
 /// # Errors
 ///
 /// The map cannot be written.
-pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<()> {
+pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
-    let program: &Xdp = object.program(ANY).with_context(|| format!("the object has no program {ANY}"))?.try_into()?;
-    programs.set(ANY_PACKET, program.fd()?, 0).context("cannot write PROGRAMS")
+    let mut linked = 0;
+    let all = [(ANY_PACKET, ANY), (ANY_CALL, CALLS[0]), (ANY_MESSAGE, CALLS[1])];
+    for (index, name) in all {
+        let program: &Xdp =
+            object.program(name).with_context(|| format!("the object has no program {name}"))?.try_into()?;
+        // One that was refused has no file descriptor.
+        if let Ok(fd) = program.fd() {
+            programs.set(index, fd, 0).context("cannot write PROGRAMS")?;
+            linked += 1;
+        }
+    }
+    Ok(linked == all.len())
 }
 
 /// The XDP program that interfaces run, of a loaded object, to be changed.

@@ -12,11 +12,11 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, lpm_trie::Key};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry,
-    FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_WAYS, Outcome,
-    PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry,
-    SourceKey, SteeringWord, TrafficEntry, counter_index, server_index,
+    Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
+    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS,
+    MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES,
+    MAX_SOURCES, MAX_WAYS, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
+    ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, TrafficEntry, counter_index, server_index,
 };
 
 pub use self::{links::Link, protection::Source};
@@ -51,6 +51,7 @@ pub(super) const PROGRAMS: &str = "PROGRAMS";
 const PENDING: &str = "PENDING";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
+const CALLS: &str = "CALLS";
 const FRAGMENTS: &str = "FRAGMENTS";
 const LIMITS: &str = "LIMITS";
 const LISTED: &str = "LISTED";
@@ -59,7 +60,7 @@ const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 17] = [
+const LAYOUTS: [Layout; 18] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -68,6 +69,7 @@ const LAYOUTS: [Layout; 17] = [
     Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
     Layout::of::<u32, FlipEntry>(FLIPS, MapType::Array, MAX_FLIPS),
     Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
+    Layout::of::<CallKey, CallEntry>(CALLS, MapType::LruHash, MAX_CALLS),
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
     Layout::of::<u32, LimitEntry>(LIMITS, MapType::Array, MAX_PLACES),
     Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
@@ -182,6 +184,8 @@ pub struct Tables {
     pub flips: Array<MapData, FlipEntry>,
     /// RTP flows seen while flows are counted.
     pub flows: HashMap<MapData, FlowKey, FlowEntry>,
+    /// Call → whose it is, while calls are remembered.
+    pub calls: HashMap<MapData, CallKey, CallEntry>,
     /// Datagram → what became of its first fragment.
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     /// Place → what senders of SIP may send.
@@ -216,6 +220,7 @@ impl Tables {
             pending: open(pins, PENDING)?.try_into()?,
             flips: open(pins, FLIPS)?.try_into()?,
             flows: open(pins, FLOWS)?.try_into()?,
+            calls: open(pins, CALLS)?.try_into()?,
             fragments: open(pins, FRAGMENTS)?.try_into()?,
             limits: open(pins, LIMITS)?.try_into()?,
             listed: open(pins, LISTED)?.try_into()?,

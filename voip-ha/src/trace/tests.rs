@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     datapath::NextHop,
-    plan::{Plan, ServerPlan, ServicePlan},
+    plan::{NextHops, Plan, ServerPlan, ServicePlan},
 };
 
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -39,18 +39,19 @@ fn phones_rtp() -> Vec<u8> {
 }
 
 fn plan() -> Plan {
-    let server = |address, ifindex| ServerPlan {
-        address,
-        next_hop: Some(NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: Default::default() }),
+    let server = |address: Ipv4Addr, ifindex| {
+        let hop = NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: Default::default() };
+        ServerPlan { addresses: address.into(), next_hops: NextHops { v4: Some(hop), v6: None } }
     };
     Plan {
         services: vec![ServicePlan {
-            vip: VIP,
+            vips: VIP.into(),
             sip_ports: vec![5060],
             rtp_ports: 10000..=19999,
-            signalling: Some(MASTER),
-            media: Some(MASTER),
+            signalling: Some(MASTER.into()),
+            media: Some(MASTER.into()),
             draining: None,
+            affinity: false,
             servers: vec![server(MASTER, 12), server(BACKUP, 11)],
         }],
     }

@@ -1,198 +1,227 @@
 //! Inputs to begin with: well-formed frames of every kind, each with tables of every kind.
 
-use etherparse::{
-    Ethernet2Header, Icmpv4Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Header, PacketBuilder, PacketBuilderStep,
+mod build;
+
+use std::net::IpAddr;
+
+use voip_ha_ebpf::abi::Family;
+
+use self::build::{
+    DONT_FRAGMENT, FIRST, datagram, error, ip, message, packet_of, tagged, tcp, with_flags, with_options, with_ttl,
 };
-use voip_ha_ebpf::abi::Address;
+use super::world::{BANK, BY_FRONT, CENSUS, CONTROL, GATEWAY, NAME_BITS, NARROW, OTHER_VIP, Pair, SERVERS, VIP};
 
-use super::world::{BY_FRONT, CONTROL, GATEWAY, NARROW, OTHER_VIP, VIP};
-
-const PHONE: Address = [198, 51, 100, 7];
-const STRANGER: Address = [203, 0, 113, 9];
-const MASTER: Address = [10, 0, 0, 2];
-const BACKUP: Address = [10, 8, 0, 2];
-const ONE: Address = [10, 0, 0, 3];
+const PHONE: Pair = Pair::of([198, 51, 100, 7], 7);
+const STRANGER: Pair = Pair::of([203, 0, 113, 9], 9);
 // Short, so that most of what libFuzzer changes is in the headers: of odd length, and too long for a narrow device.
 const OPTIONS: &[u8] = b"OPTIONS";
 const VOICE: &[u8] = &[0xd5; 60];
 
-const FIRST: u16 = 0x2000;
-const DONT_FRAGMENT: u16 = 0x4000;
-
 /// Each frame with each of the tables.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let frames = [to_services(), from_servers(), fragments(), errors(), unrelated()].concat();
-    let inputs = frames.iter().flat_map(|frame| tables().map(|control| [&control[..], frame].concat()));
-    inputs.collect()
+    let plain = Family::ALL.map(|family| Ends::of(family).frames()).concat();
+    let tags: [&[[u8; 4]]; 3] = [
+        &[[0x81, 0, 0xb0, 0x64]],
+        &[[0x88, 0xa8, 0x70, 5], [0x81, 0, 0, 7]],
+        &[[0x88, 0xa8, 0, 5], [0x81, 0, 0, 7], [0x81, 0, 0, 8]],
+    ];
+    let tagged = plain.iter().step_by(4).zip(tags.iter().cycle()).map(|(frame, tags)| tagged(frame, tags));
+    let frames: Vec<_> = tagged.chain(plain.iter().cloned()).collect();
+    frames.iter().flat_map(|frame| tables().map(|control| [&control[..], frame].concat())).collect()
 }
 
 /// Decision words by the number of the server in its service, the way out, and what was remembered.
-fn tables() -> [[u8; CONTROL]; 17] {
-    let word = |signalling: u8, media: u8, draining: u8| signalling | media << 2 | draining << 4;
+fn tables() -> [[u8; CONTROL]; 22] {
+    let word =
+        |signalling: u16, media: u16, draining: u16| signalling | media << NAME_BITS | draining << (2 * NAME_BITS);
+    let of = |pbx: u16, trunk: u16, way, remembered| {
+        let ([a, b], [c, d]) = (pbx.to_le_bytes(), trunk.to_le_bytes());
+        [a, b, c, d, way, remembered]
+    };
     let both = |server| word(server, server, 0);
-    let way = |way| [both(1), both(1), way, 0];
+    let to = |server| of(both(server), both(server), 0, 0);
+    let way = |way| of(both(1), both(1), way, 0);
+    let again = CENSUS | BANK;
     [
         way(0),
+        way(1),
         way(2),
         way(3),
         way(4),
         way(5),
         way(6),
+        way(7),
         way(NARROW),
         way(BY_FRONT),
-        [0, 0, 0, 0],
-        [both(2), both(2), 0, 0],
-        [both(3), both(3), 0, 0],
-        [word(1, 2, 0), word(2, 1, 0), 0, 0],
-        [word(2, 2, 1), word(2, 2, 1), 0, 0],
-        // The other bank, and a census.
-        [0xc0 | both(1), 0xc0 | both(1), 0, 0],
-        [both(1), both(1), 0, 1],
-        [word(1, 2, 0), both(1), 0, 2],
-        [word(1, 2, 0), word(1, 2, 0), 0, 6],
+        of(0, 0, 0, 0),
+        to(2),
+        to(3),
+        to(4),
+        to(5),
+        to(6),
+        of(both(3), both(4), NARROW, 0),
+        of(word(1, 2, 0), word(2, 1, 0), 0, 0),
+        of(word(2, 2, 1), word(2, 2, 1), 1, 0),
+        of(again | both(1), again | both(1), 7, 0),
+        of(word(3, 2, 0), both(1), 0, 1),
+        of(word(1, 2, 0), word(1, 2, 0), 0, 0x43),
     ]
 }
 
-fn to_services() -> Vec<Vec<u8>> {
-    let header = || ip_header(PHONE, VIP);
-    let mut padded = datagram(header(), (5062, 5060), b"\r\n\r\n");
-    padded.resize(60, 0);
-    let mut unsummed = datagram(header(), (4000, 10_000), VOICE);
-    unsummed[40..42].fill(0);
-    let mut too_long = datagram(header(), (4000, 10_000), VOICE);
-    too_long[38] = 0x7f;
-    vec![
-        datagram(header(), (5062, 5060), OPTIONS),
-        datagram(header(), (4000, 12_346), VOICE),
-        datagram(header(), (4000, 53), OPTIONS),
-        datagram(ip_header(PHONE, OTHER_VIP), (5062, 5060), OPTIONS),
-        datagram(ip_header(PHONE, OTHER_VIP), (4000, 22_222), VOICE),
-        datagram(ip_header(MASTER, VIP), (12_344, 12_346), VOICE),
-        datagram(Ipv4Header { time_to_live: 1, ..header() }, (5062, 5060), OPTIONS),
-        datagram(with_options(header()), (5062, 5060), OPTIONS),
-        datagram(with_flags(header(), DONT_FRAGMENT), (5062, 5060), OPTIONS),
-        datagram(with_options(with_flags(header(), DONT_FRAGMENT)), (4000, 10_000), VOICE),
-        padded,
-        unsummed,
-        too_long,
-    ]
+/// Who talks to whom, by one family.
+struct Ends {
+    phone: IpAddr,
+    stranger: IpAddr,
+    vip: IpAddr,
+    other_vip: IpAddr,
+    gateway: IpAddr,
+    master: IpAddr,
+    backup: IpAddr,
+    dsr: IpAddr,
+    of_trunk: IpAddr,
 }
 
-fn from_servers() -> Vec<Vec<u8>> {
-    let header = || ip_header(MASTER, PHONE);
-    vec![
-        datagram(header(), (5060, 5062), OPTIONS),
-        datagram(header(), (12_346, 4000), VOICE),
-        datagram(header(), (53, 4000), OPTIONS),
-        datagram(ip_header(BACKUP, PHONE), (12_346, 4000), VOICE),
-        datagram(ip_header(ONE, STRANGER), (22_222, 4000), VOICE),
-        datagram(ip_header(MASTER, BACKUP), (5060, 5060), OPTIONS),
-        datagram(ip_header(MASTER, GATEWAY), (5060, 33_000), OPTIONS),
-        datagram(Ipv4Header { time_to_live: 1, ..header() }, (5060, 5062), OPTIONS),
-        datagram(with_options(header()), (5060, 5062), OPTIONS),
-        datagram(with_flags(header(), DONT_FRAGMENT), (12_346, 4000), VOICE),
-    ]
-}
-
-fn fragments() -> Vec<Vec<u8>> {
-    let ends = [(PHONE, VIP, (5062, 5060)), (PHONE, OTHER_VIP, (4000, 22_222)), (MASTER, PHONE, (5060, 5062))];
-    let pieces = [FIRST, FIRST | 185, 185, DONT_FRAGMENT | 185];
-    let of = |(from, to, ports)| pieces.map(|flags| datagram(with_flags(ip_header(from, to), flags), ports, OPTIONS));
-    ends.into_iter().flat_map(of).collect()
-}
-
-/// ICMP errors about datagrams either way, of either end and of a router.
-fn errors() -> Vec<Vec<u8>> {
-    let to_master = datagram(ip_header(PHONE, MASTER), (5062, 5060), OPTIONS);
-    let to_other_port = datagram(ip_header(PHONE, MASTER), (4000, 53), OPTIONS);
-    let of_gateway = datagram(ip_header(GATEWAY, MASTER), (33_000, 5060), OPTIONS);
-    let to_phone = datagram(ip_header(VIP, PHONE), (12_346, 4000), VOICE);
-    let optional = datagram(with_options(ip_header(PHONE, MASTER)), (5062, 5060), OPTIONS);
-    // Larger than a narrow device takes, and must not be fragmented.
-    let long = |from, to, about: &[u8]| {
-        message(with_flags(ip_header(from, to), DONT_FRAGMENT), (3, 3), &about[Ethernet2Header::LEN..])
-    };
-    let long_to_master = datagram(ip_header(PHONE, MASTER), (4000, 12_346), VOICE);
-    let mut errors = vec![
-        long(PHONE, VIP, &to_phone),
-        long(MASTER, PHONE, &long_to_master),
-        error(MASTER, GATEWAY, (3, 3), &of_gateway),
-        error(MASTER, PHONE, (3, 3), &to_other_port),
-    ];
-    for kind in [(3, 3), (3, 4), (11, 0), (0, 0)] {
-        errors.extend([
-            error(MASTER, PHONE, kind, &to_master),
-            error(STRANGER, PHONE, kind, &to_master),
-            error(MASTER, PHONE, kind, &optional),
-            error(PHONE, VIP, kind, &to_phone),
-            error(STRANGER, VIP, kind, &to_phone),
-        ]);
+impl Ends {
+    fn of(family: Family) -> Self {
+        let server = |number: usize| SERVERS[number].address(family);
+        let known = |number| server(number).expect("it has addresses of both families");
+        Self {
+            phone: PHONE.by(family),
+            stranger: STRANGER.by(family),
+            vip: VIP.by(family),
+            other_vip: OTHER_VIP.by(family),
+            gateway: GATEWAY.by(family),
+            master: known(0),
+            backup: known(1),
+            dsr: known(3),
+            of_trunk: server(5).unwrap_or(known(6)),
+        }
     }
-    errors
-}
 
-fn unrelated() -> Vec<Vec<u8>> {
-    let written = |step: PacketBuilderStep<IpHeaders>| {
-        let mut frame = Vec::new();
-        step.tcp(5060, 5060, 1, 1000).write(&mut frame, OPTIONS).expect("memory takes every frame");
-        frame
-    };
-    let mut broadcast = datagram(ip_header(PHONE, VIP), (5062, 5060), OPTIONS);
-    broadcast[..6].fill(0xff);
-    let mut tagged = datagram(ip_header(PHONE, VIP), (5062, 5060), OPTIONS);
-    tagged.splice(12..12, [0x81, 0, 0, 5]);
-    vec![
-        written(ethernet().ipv4(PHONE, VIP, 64)),
-        written(ethernet().ipv4(MASTER, PHONE, 64)),
-        written(ethernet().ipv6([0x20; 16], [0xfd; 16], 64)),
-        error(PHONE, VIP, (8, 0), OPTIONS),
-        error(MASTER, PHONE, (0, 0), OPTIONS),
-        error(MASTER, BACKUP, (8, 0), OPTIONS),
-        datagram(ip_header(PHONE, STRANGER), (5060, 5060), OPTIONS),
-        broadcast,
-        tagged,
-    ]
-}
+    fn frames(&self) -> Vec<Vec<u8>> {
+        let mapped = if self.phone.is_ipv6() { self.mapped() } else { Vec::new() };
+        [self.to_services(), self.of_servers(), self.fragments(), self.errors(), self.unrelated(), mapped].concat()
+    }
 
-fn ip_header(from: Address, to: Address) -> Ipv4Header {
-    let header = Ipv4Header::new(0, 64, IpNumber::UDP, from, to).expect("nothing is not too large");
-    Ipv4Header { dont_fragment: false, ..header }
-}
+    fn to_services(&self) -> Vec<Vec<u8>> {
+        let header = || ip(self.phone, self.vip);
+        let mut padded = datagram(header(), (5062, 5060), b"\r\n\r\n");
+        padded.resize(padded.len() + 14, 0);
+        let voice = datagram(header(), (4000, 10_000), VOICE);
+        let udp = voice.len() - VOICE.len() - 8;
+        let mut unsummed = voice.clone();
+        unsummed[udp + 6..udp + 8].fill(0);
+        let mut too_long = voice.clone();
+        too_long[udp + 4] = 0x7f;
+        vec![
+            datagram(header(), (5062, 5060), OPTIONS),
+            voice,
+            datagram(header(), (4000, 53), OPTIONS),
+            datagram(ip(self.phone, self.other_vip), (5062, 5060), OPTIONS),
+            datagram(ip(self.phone, self.other_vip), (4000, 22_222), VOICE),
+            datagram(ip(self.master, self.vip), (12_344, 12_346), VOICE),
+            datagram(ip(self.dsr, self.vip), (12_344, 12_346), VOICE),
+            datagram(with_ttl(header(), 1), (5062, 5060), OPTIONS),
+            datagram(with_options(header()), (5062, 5060), OPTIONS),
+            datagram(with_flags(header(), DONT_FRAGMENT), (5062, 5060), OPTIONS),
+            datagram(with_flags(header(), DONT_FRAGMENT), (4000, 10_000), VOICE),
+            datagram(with_options(with_flags(header(), DONT_FRAGMENT)), (4000, 10_000), VOICE),
+            padded,
+            unsummed,
+            too_long,
+        ]
+    }
 
-fn with_options(header: Ipv4Header) -> Ipv4Header {
-    Ipv4Header { options: [1; 8].into(), ..header }
-}
+    fn of_servers(&self) -> Vec<Vec<u8>> {
+        let header = || ip(self.master, self.phone);
+        vec![
+            datagram(header(), (5060, 5062), OPTIONS),
+            datagram(header(), (12_346, 4000), VOICE),
+            datagram(header(), (53, 4000), OPTIONS),
+            datagram(ip(self.backup, self.phone), (12_346, 4000), VOICE),
+            datagram(ip(self.of_trunk, self.stranger), (22_222, 4000), VOICE),
+            datagram(ip(self.master, self.backup), (5060, 5060), OPTIONS),
+            datagram(ip(self.master, self.gateway), (5060, 33_000), OPTIONS),
+            datagram(with_ttl(header(), 1), (5060, 5062), OPTIONS),
+            datagram(with_options(header()), (5060, 5062), OPTIONS),
+            datagram(with_flags(header(), DONT_FRAGMENT), (12_346, 4000), VOICE),
+        ]
+    }
 
-/// With the fragment word of RFC 791, section 3.1.
-fn with_flags(header: Ipv4Header, word: u16) -> Ipv4Header {
-    let fragment_offset = IpFragOffset::try_new(word & 0x1fff).expect("13 bits");
-    let [dont_fragment, more_fragments] = [DONT_FRAGMENT, FIRST].map(|bit| word & bit != 0);
-    Ipv4Header { dont_fragment, more_fragments, fragment_offset, ..header }
-}
+    fn fragments(&self) -> Vec<Vec<u8>> {
+        let ends = [
+            (self.phone, self.vip, (5062, 5060)),
+            (self.phone, self.other_vip, (4000, 22_222)),
+            (self.master, self.phone, (5060, 5062)),
+        ];
+        let pieces = [FIRST, FIRST | 185, 185, DONT_FRAGMENT | 185];
+        let of = |(from, to, ports)| pieces.map(|flags| datagram(with_flags(ip(from, to), flags), ports, OPTIONS));
+        let behind_options = datagram(with_options(with_flags(ip(self.phone, self.vip), FIRST)), (5062, 5060), OPTIONS);
+        ends.into_iter().flat_map(of).chain([behind_options]).collect()
+    }
 
-fn ethernet() -> PacketBuilderStep<Ethernet2Header> {
-    PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
-}
+    /// ICMP errors about datagrams either way, of either end and of a router.
+    fn errors(&self) -> Vec<Vec<u8>> {
+        let Self { phone, stranger, vip, gateway, master, .. } = *self;
+        let to_master = datagram(ip(phone, master), (5062, 5060), OPTIONS);
+        let to_other_port = datagram(ip(phone, master), (4000, 53), OPTIONS);
+        let of_gateway = datagram(ip(gateway, master), (33_000, 5060), OPTIONS);
+        let to_phone = datagram(ip(vip, phone), (12_346, 4000), VOICE);
+        let optional = datagram(with_options(ip(phone, master)), (5062, 5060), OPTIONS);
+        let first = datagram(with_flags(ip(phone, master), FIRST), (5062, 5060), OPTIONS);
+        // Larger than a narrow device takes, and must not be fragmented.
+        let long = |from, to, about: &[u8]| message(with_flags(ip(from, to), DONT_FRAGMENT), (3, 3), packet_of(about));
+        let long_to_master = datagram(ip(phone, master), (4000, 12_346), VOICE);
+        let mut errors = vec![
+            long(phone, vip, &to_phone),
+            long(master, phone, &long_to_master),
+            error(master, gateway, (3, 3), &of_gateway),
+            error(master, phone, (3, 3), &to_other_port),
+        ];
+        let kinds =
+            if phone.is_ipv4() { [(3, 3), (3, 4), (11, 0), (0, 0)] } else { [(1, 4), (2, 0), (3, 0), (128, 0)] };
+        for kind in kinds {
+            errors.extend([
+                error(master, phone, kind, &to_master),
+                error(stranger, phone, kind, &to_master),
+                error(master, phone, kind, &optional),
+                error(master, phone, kind, &first),
+                error(phone, vip, kind, &to_phone),
+                error(stranger, vip, kind, &to_phone),
+            ]);
+        }
+        errors
+    }
 
-/// A frame with a datagram and right checksums.
-fn datagram(header: Ipv4Header, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let step = ethernet().ip(IpHeaders::Ipv4(header, Default::default())).udp(ports.0, ports.1);
-    step.write(&mut frame, payload).expect("memory takes every frame");
-    frame
-}
+    fn unrelated(&self) -> Vec<Vec<u8>> {
+        let mut broadcast = datagram(ip(self.phone, self.vip), (5062, 5060), OPTIONS);
+        broadcast[..6].fill(0xff);
+        let mut of_nothing = broadcast.clone();
+        of_nothing[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6]);
+        let [echo, reply] = if self.phone.is_ipv4() { [8, 0] } else { [128, 129] };
+        vec![
+            tcp(ip(self.phone, self.vip)),
+            tcp(ip(self.master, self.phone)),
+            message(ip(self.phone, self.vip), (echo, 0), OPTIONS),
+            message(ip(self.master, self.phone), (reply, 0), OPTIONS),
+            message(ip(self.master, self.backup), (echo, 0), OPTIONS),
+            datagram(ip(self.phone, self.stranger), (5060, 5060), OPTIONS),
+            broadcast,
+            of_nothing,
+        ]
+    }
 
-/// An ICMP message of this type and code, with the packet of a frame in it up to its ports.
-fn error(from: Address, to: Address, kind: (u8, u8), about: &[u8]) -> Vec<u8> {
-    let packet = about.get(Ethernet2Header::LEN..).unwrap_or(about);
-    let quoted = &packet[..packet.len().min(usize::from(packet[0] & 15) * 4 + 8)];
-    message(ip_header(from, to), kind, quoted)
-}
-
-fn message(header: Ipv4Header, (type_u8, code_u8): (u8, u8), quoted: &[u8]) -> Vec<u8> {
-    let kind = Icmpv4Type::Unknown { type_u8, code_u8, bytes5to8: [0, 0, 1, 200] };
-    let mut frame = Vec::new();
-    let step = ethernet().ip(IpHeaders::Ipv4(header, Default::default())).icmpv4(kind);
-    step.write(&mut frame, quoted).expect("memory takes every frame");
-    frame
+    /// To the IPv4 addresses of a VIP and a server in a form that no packet has, and about such a packet.
+    fn mapped(&self) -> Vec<Vec<u8>> {
+        let (IpAddr::V4(vip), Some(IpAddr::V4(server))) = (VIP.by(Family::V4), SERVERS[0].address(Family::V4)) else {
+            return Vec::new();
+        };
+        let [vip, server] = [vip, server].map(|address| address.to_ipv6_mapped().into());
+        let to_server = datagram(ip(self.phone, server), (5062, 5060), OPTIONS);
+        vec![
+            datagram(ip(self.phone, vip), (5062, 5060), OPTIONS),
+            datagram(ip(server, self.phone), (5060, 5062), OPTIONS),
+            error(self.stranger, self.phone, (1, 4), &to_server),
+        ]
+    }
 }

@@ -1,22 +1,35 @@
 //! The tables that an input makes, and what the XDP program does with a verdict. What a change of [`Tables`] or [`Action`]
 //! touches is in this file.
 
+mod servers;
+
+use std::net::IpAddr;
+
 use voip_ha_ebpf::{
     abi::{
-        Address, Class, FirstFragment, FragmentKey, Mac, Named, OriginEntry, Outcome, Ports, ServerEntry, ServerNumber,
-        ServiceEntry, Slot, SteeringWord,
+        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, NO_EXIT, Named, Outcome, Ports, ServerEntry,
+        ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord,
     },
-    packet::{self, Frame},
-    rewrite::{self, Rewrite, TOO_BIG_GROWTH, TOO_BIG_LEN},
-    steer::{Action, Hop, Route, RouteQuery, Tables, Verdict},
+    packet::{Frame, Network},
+    rewrite,
+    steer::{self, Action, Hop, Kind, Route, RouteQuery, Tables, Verdict},
 };
 
+use self::servers::{BACK, FRONT, NAMED, ONE_TAG, PORTS, SIDE, TWO_TAGS, VIPS};
 use crate::room::Room;
 
-/// Bytes of an input in front of the frame: the decision words of the two services (two bits each for signalling, media and
-/// draining, then census and bank), the ways out and in ([`WAY`], [`NARROW`], [`BY_FRONT`]), and what is remembered of the first
-/// fragment of any datagram ([`first`]).
-pub(super) const CONTROL: usize = 4;
+pub(super) use self::servers::{GATEWAY, OTHER_VIP, Pair, SERVERS, Server, VIP};
+
+/// Bytes of an input in front of the frame: the decision words of the two services (two bytes each, see [`Service`]), the ways
+/// out and in ([`WAY`], [`NARROW`], [`BY_FRONT`]), and what is remembered of the first fragment of any datagram ([`first`]).
+pub(super) const CONTROL: usize = 6;
+/// Bits of a decision word: which server of the service, counted from 1, signalling goes to. Those of media and of who is draining
+/// follow.
+pub(super) const NAME_BITS: u16 = 3;
+/// Bit of a decision word.
+pub(super) const CENSUS: u16 = 1 << 14;
+/// Bit of a decision word: slots and place are the second ones.
+pub(super) const BANK: u16 = 1 << 15;
 /// Bits of the way: what the routing table answers.
 pub(super) const WAY: u8 = 7;
 /// Bit of the way: all devices towards servers have a small MTU.
@@ -24,65 +37,44 @@ pub(super) const NARROW: u8 = 8;
 /// Bit of the way: the frame came in by the front, not by the back.
 pub(super) const BY_FRONT: u8 = 16;
 
-pub(super) const VIP: Address = [192, 0, 2, 10];
-pub(super) const OTHER_VIP: Address = [192, 0, 2, 20];
-/// An address of the gateway itself.
-pub(super) const GATEWAY: Address = [10, 0, 0, 1];
+/// Less than IPv6 allows: an input has to be short.
+pub(super) const NARROW_MTU: u32 = 68;
 
-const FRONT: u32 = 11;
-const BACK: u32 = 12;
-/// A device that XDP cannot send to.
-const SIDE: u32 = 13;
-const NARROW_MTU: u16 = 68;
-const PHONE_MAC: Mac = [2, 0, 198, 51, 100, 7];
-
-/// Address of each server, its service, and the device towards it: none where there is no next hop.
-const SERVERS: [(Address, usize, u32); 5] = [
-    ([10, 0, 0, 2], 0, BACK),
-    ([10, 8, 0, 2], 0, BACK),
-    ([10, 0, 0, 4], 0, 0),
-    ([10, 0, 0, 3], 1, BACK),
-    ([10, 0, 0, 6], 1, SIDE),
-];
-/// The servers that a decision word may name, by number. The last one of the second service has no entry at all.
-const NUMBERS: [[u32; 3]; 2] = [[0, 1, 2], [3, 4, 63]];
-const PORTS: [Ports; 2] = [
-    Ports { sip: [5060, 5080, 0, 0], rtp_first: 10_000, rtp_last: 19_999 },
-    Ports { sip: [5060, 0, 0, 0], rtp_first: 20_000, rtp_last: 29_999 },
-];
-
-/// A service as the input steers it. An address of zeros stands for the server without an entry.
+/// A service as the input steers it. Servers are told by number.
 pub(super) struct Service {
-    pub(super) vip: Address,
-    pub(super) signalling: Option<Address>,
-    pub(super) media: Option<Address>,
-    pub(super) draining: Option<Address>,
+    pub(super) vip: Pair,
+    pub(super) signalling: Option<usize>,
+    pub(super) media: Option<usize>,
+    pub(super) draining: Option<usize>,
     ports: Ports,
+    place: ServicePlace,
     entry: ServiceEntry,
     word: SteeringWord,
 }
 
 impl Service {
-    fn of(index: usize, bits: u8) -> Self {
-        let bank = u32::from(bits >> 7);
-        let number = |shift: u8| NUMBERS[index].get(usize::from(bits >> shift & 3).wrapping_sub(1)).copied();
-        let address =
-            |shift| number(shift).map(|number| SERVERS.get(number as usize).map_or([0; 4], |server| server.0));
-        let slot = |shift| number(shift).map(|number| ServerNumber(number).slot(bank));
-        let named = Named { signalling: slot(0), media: slot(2), draining: slot(4) };
+    fn of(index: usize, bits: [u8; 2]) -> Self {
+        let bits = u16::from_le_bytes(bits);
+        let bank = u32::from(bits & BANK != 0);
+        let number = |part: u16| NAMED[index].get(usize::from(bits >> (part * NAME_BITS) & 7).wrapping_sub(1)).copied();
+        let slot = |part| number(part).map(|number| ServerNumber(number as u32).slot(bank));
+        let named = Named { signalling: slot(0), media: slot(1), draining: slot(2) };
+        let vip = VIPS[index];
+        let vips = Family::ALL.map(|family| vip.by(family).into());
         Self {
-            vip: [VIP, OTHER_VIP][index],
-            signalling: address(0),
-            media: address(2),
-            draining: address(4),
+            vip,
+            signalling: number(0),
+            media: number(1),
+            draining: number(2),
             ports: PORTS[index],
-            entry: ServiceEntry { service: index as u32, ports: PORTS[index] },
-            word: SteeringWord::new(named, 7).with_census(bits & 0x40 != 0),
+            place: ServicePlace::new(index as u32, bank),
+            entry: ServiceEntry { vips, ports: PORTS[index], reserved: 0 },
+            word: SteeringWord::new(named, 7).with_census(bits & CENSUS != 0),
         }
     }
 
     /// The server that packets to this port go to. All RTP ports are above all SIP ports.
-    pub(super) fn target(&self, port: u16) -> Option<Address> {
+    pub(super) fn target(&self, port: u16) -> Option<usize> {
         if !self.is_port(port) {
             return None;
         }
@@ -93,7 +85,7 @@ impl Service {
         port != 0 && self.ports.sip.contains(&port) || (self.ports.rtp_first..=self.ports.rtp_last).contains(&port)
     }
 
-    pub(super) fn may_send(&self, server: Address) -> bool {
+    pub(super) fn may_send(&self, server: usize) -> bool {
         [self.signalling, self.media, self.draining].contains(&Some(server))
     }
 }
@@ -101,8 +93,7 @@ impl Service {
 /// All tables.
 pub(super) struct World {
     services: [Service; 2],
-    origins: [(Address, OriginEntry); 5],
-    slots: [ServerEntry; 10],
+    slots: [[ServerEntry; 2]; 2 * SERVERS.len()],
     way: u8,
     first: Option<FirstFragment>,
 }
@@ -127,116 +118,130 @@ pub(super) enum Fate {
 }
 
 impl World {
-    pub(super) fn of(&[pbx, trunk, way, remembered]: &[u8; CONTROL]) -> Self {
-        let services = [Service::of(0, pbx), Service::of(1, trunk)];
-        let origins = std::array::from_fn(|number| {
-            let (address, service, _) = SERVERS[number];
-            let slot = ServerNumber(number as u32).slot(0).0;
-            let vip = services[service].vip;
-            (address, OriginEntry { slot, service: service as u32, vip, ports: PORTS[service] })
-        });
-        let slots = std::array::from_fn(|slot| {
-            let (address, _, ifindex) = SERVERS[slot / 2];
-            let [a, b, c, d] = address;
-            let mtu = mtu(way).into();
-            ServerEntry { address, ifindex, mtu, next_hop: [2, 0, a, b, c, d], source: mac(ifindex) }
-        });
-        Self { services, origins, slots, way, first: first(remembered) }
+    pub(super) fn of(&[p, b, t, r, way, remembered]: &[u8; CONTROL]) -> Self {
+        let services = [Service::of(0, [p, b]), Service::of(1, [t, r])];
+        let slots = std::array::from_fn(|slot| Family::ALL.map(|family| SERVERS[slot / 2].entry(family, mtu(way))));
+        Self { services, slots, way, first: first(remembered) }
     }
 
     /// The service that owns this VIP.
-    pub(super) fn service(&self, vip: Address) -> Option<&Service> {
-        self.services.iter().find(|service| service.vip == vip)
+    pub(super) fn service(&self, vip: IpAddr) -> Option<&Service> {
+        self.services.iter().find(|service| service.vip.has(vip))
     }
 
-    /// The service of this server.
-    pub(super) fn owner(&self, server: Address) -> Option<&Service> {
-        SERVERS.iter().find(|known| known.0 == server).map(|known| &self.services[known.1])
+    /// The service of this server, and its number.
+    pub(super) fn owner(&self, server: IpAddr) -> Option<(&Service, usize)> {
+        let number = SERVERS.iter().position(|known| known.has(server))?;
+        Some((&self.services[SERVERS[number].service], number))
     }
 
     /// The server that the first fragment is said to have gone to.
-    pub(super) fn first_server(&self) -> Option<Address> {
+    pub(super) fn first_server(&self) -> Option<usize> {
         match self.first {
-            Some(FirstFragment::OfServer { server, .. }) => Some(server),
+            Some(FirstFragment::OfServer { slot, .. }) => Some(slot.server().0 as usize),
             _ => None,
         }
     }
 
-    /// The way to a server.
-    pub(super) fn next_hop(&self, server: Address) -> Option<Hop> {
-        let entry = self.slots.iter().find(|entry| entry.address == server && entry.ifindex != 0)?;
-        Some(Hop { ifindex: entry.ifindex, source: entry.source, destination: entry.next_hop })
+    /// Whether frames from a server with this address come in as this one did.
+    pub(super) fn is_way_to(&self, server: IpAddr) -> bool {
+        let family = Family::of(server);
+        SERVERS.iter().any(|known| known.has(server) && known.device(family) == self.ingress())
     }
 
     /// Most bytes of a packet to a server.
-    pub(super) fn mtu(&self) -> u16 {
+    pub(super) fn mtu(&self) -> u32 {
         mtu(self.way)
     }
 
     /// The way to clients, if there is one that XDP can take.
     pub(super) fn client_hop(&self) -> Option<Hop> {
-        let ifindex = match self.way & WAY {
-            0 | 1 | 6.. => FRONT,
-            2 => SIDE,
-            _ => return None,
-        };
-        Some(Hop { ifindex, source: mac(ifindex), destination: PHONE_MAC })
+        match self.way & WAY {
+            0 | 6 => Some(servers::untagged(FRONT)),
+            1 => Some(servers::client_hop(FRONT, ONE_TAG)),
+            2 => Some(servers::untagged(SIDE)),
+            7.. => Some(servers::client_hop(FRONT, TWO_TAGS)),
+            _ => None,
+        }
     }
 
     /// Does to the frame in the room what the XDP program does.
-    pub(super) fn carry_out(&self, room: &mut Room, verdict: &Verdict) -> Done {
-        let frame = &mut Frame::from_slice(room.frame());
-        let remembered = verdict.to_remember(frame);
-        let (outcome, fate) = match verdict.action {
-            Action::ToServer(rewrite, hop) if redirect(frame, &rewrite, &hop) => {
-                (Outcome::ToServer, Fate::ToServer(Some(hop)))
+    pub(super) fn carry_out(&self, room: &mut Room, network: &Network, verdict: &Verdict) -> Done {
+        let remembered = verdict.to_remember().map(|first| (network.fragment_key(), first));
+        let action = &verdict.action;
+        let (outcome, fate) = match action.kind {
+            Kind::Redirect if action.hop.exit != NO_EXIT => {
+                redirect(room, network, action);
+                (action.outcome, rewritten(action.outcome, Some(action.hop)))
             }
-            Action::ToServer(..) => (Outcome::NoDevice, Fate::Kept),
-            Action::ToServerByStack(rewrite) => {
-                by_stack(frame, &rewrite);
-                (Outcome::ToServerByStack, Fate::ToServer(None))
+            Kind::Redirect if action.outcome == Outcome::ToClient => {
+                by_stack(room, network, action, Outcome::ToClientByStack)
             }
-            Action::ToClient(rewrite, hop) if redirect(frame, &rewrite, &hop) => {
-                (Outcome::ToClient, Fate::ToClient(Some(hop)))
-            }
-            Action::ToClient(rewrite, _) | Action::ToClientByStack(rewrite) => {
-                by_stack(frame, &rewrite);
-                (Outcome::ToClientByStack, Fate::ToClient(None))
-            }
-            Action::TellTooBig(mtu) => self.tell_too_big(room, mtu),
-            Action::Pass(outcome) | Action::Drop(outcome) => (outcome, Fate::Kept),
+            Kind::Redirect => (Outcome::NoDevice, Fate::Kept),
+            Kind::ByStack => by_stack(room, network, action, action.outcome),
+            Kind::TellTooBig => self.tell_too_big(room, network, action.mtu),
+            Kind::Pass | Kind::Drop => (action.outcome, Fate::Kept),
+            Kind::AskCalls => unreachable!("the tables have calls"),
         };
         Done { outcome, fate, remembered }
     }
 
     /// Turns the frame in the room into the message about it.
-    fn tell_too_big(&self, room: &mut Room, mtu: u16) -> (Outcome, Fate) {
-        let key = packet::fragment_key(&mut Frame::from_slice(room.frame())).expect("the decision has read the header");
-        let vip = Tables::origin(self, &key.source).map_or(key.destination, |origin| origin.vip);
+    fn tell_too_big(&self, room: &mut Room, network: &Network, mtu: u32) -> (Outcome, Fate) {
+        let vip = steer::vip_of(network, self);
         let before = room.frame().to_vec();
-        room.put(&[&[0; TOO_BIG_GROWTH], &before[..]].concat());
-        if rewrite::too_big(&mut Frame::from_slice(room.frame()), vip, mtu).is_none() {
-            room.put(&before);
+        grow(room, rewrite::too_big_growth(network.family) as i32);
+        if rewrite::too_big(&mut Frame::from_slice(room.frame()), network, vip, mtu).is_none() {
+            replace(room, &before);
             return (Outcome::TooLarge, Fate::Kept);
         }
-        let message = room.frame()[..TOO_BIG_LEN].to_vec();
-        room.put(&message);
+        let message = room.frame()[..rewrite::too_big_length(network)].to_vec();
+        replace(room, &message);
         (Outcome::ToldTooBig, Fate::Answered)
     }
 }
 
-/// Whether it was sent. If not, nothing has changed.
-fn redirect(frame: &mut Frame<'_>, rewrite: &Rewrite, hop: &Hop) -> bool {
-    let sent = [FRONT, BACK].contains(&hop.ifindex);
-    if sent {
-        rewrite::addresses(frame, rewrite).expect("the decision has looked at the headers");
-        rewrite::forward(frame, hop).expect("the decision has looked at the headers");
+fn rewritten(outcome: Outcome, hop: Option<Hop>) -> Fate {
+    match outcome {
+        Outcome::ToServer | Outcome::ToServerByStack => Fate::ToServer(hop),
+        Outcome::ToClient | Outcome::ToClientByStack => Fate::ToClient(hop),
+        other => panic!("sent on, and counted as {}", other.name()),
     }
-    sent
 }
 
-fn by_stack(frame: &mut Frame<'_>, rewrite: &Rewrite) {
-    rewrite::addresses(frame, rewrite).expect("the decision has looked at the headers");
+fn redirect(room: &mut Room, network: &Network, Action { rewrite, hop, .. }: &Action) {
+    const LOOKED_AT: &str = "the decision has looked at the headers";
+    let frame = &mut Frame::from_slice(room.frame());
+    rewrite::addresses(frame, network, rewrite).expect(LOOKED_AT);
+    rewrite::count_down(frame, network).expect(LOOKED_AT);
+    if network.tags == 0 && hop.tags[0].id == 0 {
+        rewrite::address_frame(frame, hop).expect(LOOKED_AT);
+        return;
+    }
+    let priority = rewrite::priority(frame, network);
+    grow(room, rewrite::growth(network, hop));
+    rewrite::tag_frame(&mut Frame::from_slice(room.frame()), hop, network.family, priority).expect(LOOKED_AT);
+}
+
+fn by_stack(room: &mut Room, network: &Network, action: &Action, outcome: Outcome) -> (Outcome, Fate) {
+    let frame = &mut Frame::from_slice(room.frame());
+    rewrite::addresses(frame, network, &action.rewrite).expect("the decision has looked at the headers");
+    (outcome, rewritten(outcome, None))
+}
+
+/// Moves the start of the frame, as `bpf_xdp_adjust_head` does, which leaves what it finds in the new bytes.
+fn grow(room: &mut Room, growth: i32) {
+    let frame = room.frame();
+    let grown = match usize::try_from(growth) {
+        Ok(more) => [&vec![0xee; more], &*frame].concat(),
+        Err(_) => frame[growth.unsigned_abs() as usize..].to_vec(),
+    };
+    replace(room, &grown);
+}
+
+fn replace(room: &mut Room, frame: &[u8]) {
+    assert!(room.is_whole(), "written in front of the frame");
+    room.put(frame);
 }
 
 /// What a byte of an input says of first fragments.
@@ -247,33 +252,36 @@ fn first(remembered: u8) -> Option<FirstFragment> {
         0 => None,
         1 => Some(FirstFragment::Passed),
         more => {
-            let server = SERVERS[usize::from(more - 2) % SERVERS.len()].0;
-            Some(FirstFragment::OfServer { server, class, by_stack })
+            let slot = ServerNumber(u32::from(more - 2) % SERVERS.len() as u32).slot(0);
+            Some(FirstFragment::OfServer { slot, class, by_stack })
         }
     }
 }
 
-fn mtu(way: u8) -> u16 {
+fn mtu(way: u8) -> u32 {
     if way & NARROW == 0 { 1500 } else { NARROW_MTU }
 }
 
-/// The Ethernet address of a device.
-fn mac(ifindex: u32) -> Mac {
-    [2, 0, 0, 0, 0, ifindex as u8]
-}
-
 impl Tables for World {
-    fn service(&self, vip: &Address) -> Option<&ServiceEntry> {
-        self.services.iter().find(|service| service.vip == *vip).map(|service| &service.entry)
+    const HAS_CALLS: bool = true;
+    fn endpoint(&self, address: &Address) -> Endpoint {
+        let address = (*address).into();
+        if let Some(service) = World::service(self, address) {
+            return Endpoint::vip(service.place);
+        }
+        let server = self.owner(address);
+        server.map_or(Endpoint::NONE, |(service, number)| {
+            Endpoint::server(service.place, ServerNumber(number as u32).slot(0))
+        })
     }
-    fn origin(&self, address: &Address) -> Option<&OriginEntry> {
-        self.origins.iter().find(|origin| origin.0 == *address).map(|origin| &origin.1)
+    fn service(&self, place: ServicePlace) -> Option<&ServiceEntry> {
+        self.services.iter().find(|service| service.place == place).map(|service| &service.entry)
     }
     fn steering(&self, service: u32) -> Option<SteeringWord> {
         self.services.get(service as usize).map(|service| service.word)
     }
-    fn server(&self, slot: Slot) -> Option<&ServerEntry> {
-        self.slots.get(slot.0 as usize)
+    fn server(&self, slot: Slot, family: Family) -> Option<&ServerEntry> {
+        self.slots.get(slot.0 as usize).map(|entries| &entries[family as usize])
     }
     fn ingress(&self) -> u32 {
         if self.way & BY_FRONT == 0 { BACK } else { FRONT }
@@ -282,11 +290,17 @@ impl Tables for World {
         self.first
     }
     fn route(&self, query: &RouteQuery) -> Route {
-        match (query.destination, self.way & WAY) {
-            (VIP | OTHER_VIP | GATEWAY, _) | (_, 4) => Route::NotForwarded,
-            (_, 3) => Route::Stack,
-            (_, 5) => Route::Refused,
-            (_, 6..) if query.total_length > NARROW_MTU => Route::TooLarge(NARROW_MTU),
+        let families = [query.source, query.destination].map(|address| address.is_v4());
+        assert_eq!(families, [query.family == Family::V4; 2], "the families of {query:?}");
+        let destination = query.destination.into();
+        if [VIP, OTHER_VIP, GATEWAY].iter().any(|own| own.has(destination)) {
+            return Route::NotForwarded;
+        }
+        match self.way & WAY {
+            3 => Route::Stack,
+            4 => Route::NotForwarded,
+            5 => Route::Refused,
+            6 if query.total_length > NARROW_MTU => Route::TooLarge(NARROW_MTU),
             _ => self.client_hop().map_or(Route::Stack, Route::Hop),
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use aya::maps::PerCpuValues;
 use voip_ha_ebpf::abi::{
-    CLASSES, Class, Counter, FlowEntry, FlowKey, MAX_FLOWS, MAX_FRAGMENTS, MAX_SERVICES, OUTCOMES, Outcome,
+    CLASSES, Class, Counter, FlowEntry, FlowKey, MAX_CALLS, MAX_FLOWS, MAX_FRAGMENTS, MAX_SERVICES, OUTCOMES, Outcome,
     PendingEntry, ServerNumber, TrafficEntry, counter_index, pending_index,
 };
 
@@ -58,6 +58,10 @@ impl Tables {
         for key in keys.context("cannot read FLOWS")?.iter().filter(|key| of_service(key.service)) {
             // One that is not there any more is forgotten as well.
             let _ = self.flows.remove(key);
+        }
+        let keys: Vec<_> = self.calls.keys().take(MAX_CALLS as usize).flatten().collect();
+        for key in keys.iter().filter(|key| of_service(key.service)) {
+            let _ = self.calls.remove(key);
         }
         Ok(())
     }
