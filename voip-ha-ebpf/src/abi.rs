@@ -246,9 +246,9 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LimitEntry,
-        LinkEntry, ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord,
-        TrafficEntry,
+        CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+        LimitEntry, LinkEntry, ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
+        SteeringWord, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.

@@ -14,8 +14,8 @@ use voip_ha::{
 };
 use voip_ha_ebpf::{
     abi::{
-        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, Listing, MAX_PLACES, MAX_SERVICES, MAX_WAYS, Outcome,
-        ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
+        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, Listing, MAX_PLACES, MAX_SERVICES, MAX_WAYS,
+        Outcome, ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
     },
     packet::{self, Frame, Network},
     rewrite,
@@ -89,7 +89,11 @@ impl Model {
             services: (0..MAX_PLACES).map(|place| tables.service(ServicePlace(place))).collect::<Result<_>>()?,
             words: (0..MAX_SERVICES).map(|service| tables.word(service)).collect::<Result<_>>()?,
             servers: (0..MAX_WAYS).map(|index| Ok(tables.servers.get(&index, 0)?)).collect::<Result<_>>()?,
-            lists: tables.services()?.iter().map(|of| Ok((of.place, tables.protection(of.place)?))).collect::<Result<_>>()?,
+            lists: tables
+                .services()?
+                .iter()
+                .map(|of| Ok((of.place, tables.protection(of.place)?)))
+                .collect::<Result<_>>()?,
             fragments: fragments.clone(),
             ingress: Cell::new(0),
         })

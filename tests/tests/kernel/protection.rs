@@ -24,10 +24,7 @@ const RTP: u16 = 20_000;
 const LIMIT: &str = "sip_packets_per_s = 1\nsip_burst = 3\n";
 
 /// A rig whose service `trunk`, the last one of [`SERVICES`], has this table.
-fn with_protection(
-    protection: &'static str,
-    test: impl FnOnce(&mut Rig) -> Result<()> + Send + 'static,
-) -> Result<()> {
+fn with_protection(protection: &'static str, test: impl FnOnce(&mut Rig) -> Result<()> + Send + 'static) -> Result<()> {
     apart(move || {
         let rig = Rig::ready()?;
         test(&mut rig.restarted(&services(protection))?)
@@ -163,7 +160,8 @@ fn lists_are_of_one_family_however_short_their_prefixes() -> Result<()> {
 #[test]
 fn a_fragment_whose_first_one_was_refused_is_refused_too() -> Result<()> {
     with_protection("sip_packets_per_s = 1\nsip_burst = 1", |rig| {
-        let (first, later) = (patched(from(PHONE, SIP), 18, &[0, 7, 0x20, 0]), patched(from(PHONE, SIP), 18, &[0, 7, 0, 185]));
+        let (first, later) =
+            (patched(from(PHONE, SIP), 18, &[0, 7, 0x20, 0]), patched(from(PHONE, SIP), 18, &[0, 7, 0, 185]));
         ensure!(outcome(rig, &first)? == "to-server");
         for _ in 0..5 {
             ensure!(outcome(rig, &later)? == "to-server", "it follows the first one, and is not counted");
@@ -201,7 +199,8 @@ fn a_restarted_controller_leaves_what_is_spent_and_takes_away_what_the_file_no_l
     apart(|| {
         // More than is earned until the test is over.
         const LIMIT: &str = "sip_packets_per_s = 1\nsip_burst = 200\n";
-        let full = services(&format!("{LIMIT}allow = ['203.0.113.7', '2001:db8::/32']\ndeny = ['203.0.113.0/24', '::/0']"));
+        let full =
+            services(&format!("{LIMIT}allow = ['203.0.113.7', '2001:db8::/32']\ndeny = ['203.0.113.0/24', '::/0']"));
         let mut rig = Rig::ready()?.restarted(&full)?;
         ensure!(held(&rig)? == rig.config.services[TRUNK.0].protection, "{:?}", held(&rig)?);
         passed(&mut rig, &from(PHONE, SIP), 400)?;

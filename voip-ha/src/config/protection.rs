@@ -134,18 +134,15 @@ impl fmt::Display for Protection {
 }
 
 /// Reads the table of one service.
-pub(super) fn protection(
-    path: &str,
-    raw: &Option<raw::Protection>,
-    findings: &mut Findings<'_>,
-) -> Option<Protection> {
+pub(super) fn protection(path: &str, raw: &Option<raw::Protection>, findings: &mut Findings<'_>) -> Option<Protection> {
     let Some(raw) = raw else { return Some(Protection::default()) };
     let sip = sip_limit(path, raw, findings);
     let mut taken = Vec::new();
     let allow = prefixes(&format!("{path}.allow"), &raw.allow, &mut taken, findings);
     let deny = prefixes(&format!("{path}.deny"), &raw.deny, &mut taken, findings);
     if let (Some(allowed), None, None) = (&raw.allow, &raw.sip_packets_per_s, &raw.deny) {
-        let message = "has no effect where nothing is limited or denied; set sip_packets_per_s or deny, or remove this key";
+        let message =
+            "has no effect where nothing is limited or denied; set sip_packets_per_s or deny, or remove this key";
         findings.add(&format!("{path}.allow"), allowed.span().start, message);
     }
     Some(Protection { sip: sip?, allow: allow?, deny: deny? })
@@ -220,7 +217,8 @@ mod tests {
 
     #[test]
     fn what_is_no_prefix_is_refused() {
-        for text in ["", "/", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/33", "10.0.0.1/24", "::/129", "x/8", "10.0.0.0/8/8"] {
+        for text in ["", "/", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/33", "10.0.0.1/24", "::/129", "x/8", "10.0.0.0/8/8"]
+        {
             assert!(Prefix::read(text).is_err(), "{text:?}");
         }
         let remedy = Prefix::read("10.1.2.3/8").unwrap_err();
