@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use config::{Config, GatewaySection, Policy, Probe, ServerSection, Service, socket, state_dir};
+pub use config::{Config, GatewaySection, Policy, Probe, Protection, ServerSection, Service, socket, state_dir};
 pub use status::{ServerStatus, ServiceStatus, Status};
 
 use crate::{process::Process, program, topology::Lab, wait};

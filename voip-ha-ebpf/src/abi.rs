@@ -31,6 +31,7 @@ mod endpoints;
 mod entries;
 mod fragments;
 mod notes;
+mod protection;
 mod word;
 
 use core::mem::{align_of, size_of};
@@ -47,6 +48,10 @@ pub use self::{
     notes::{
         EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
         REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
+    },
+    protection::{
+        DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_LISTED_PER_SERVICE, MAX_SOURCES,
+        SourceEntry, SourceKey,
     },
     word::{Choice, LAST_EPOCH, Named, SteeringWord},
 };
@@ -179,6 +184,10 @@ named_enum! {
         ToServerByStack = "to-server-by-stack",
         /// Answered by ICMP with the MTU: larger than one on its way, and must not be fragmented (RFC 1191, RFC 8201).
         ToldTooBig = "told-too-big",
+        /// Dropped: SIP of a sender that sends more than the service's limit.
+        RateLimited = "rate-limited",
+        /// Dropped: SIP or RTP of a sender that the service denies.
+        Denied = "denied",
     }
 }
 
@@ -226,6 +235,10 @@ const _: () = {
     assert!(size_of::<FlowEntry>() == 16);
     assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<FragmentEntry>() == 16);
+    assert!(size_of::<LimitEntry>() == 40);
+    assert!(size_of::<ListedKey>() == 20 && align_of::<ListedKey>() == 4);
+    assert!(size_of::<SourceKey>() == 24);
+    assert!(size_of::<SourceEntry>() == 16);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
     assert!(MAX_PLACES <= 0x100, "a place must fit into 8 bits");
     assert!(Outcome::ALL.len() <= OUTCOMES as usize);
@@ -235,8 +248,9 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LinkEntry,
-        PendingEntry, ServerEntry, ServiceEntry, SteeringWord, TrafficEntry,
+        CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+        LimitEntry, LinkEntry, ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
+        SteeringWord, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -269,6 +283,14 @@ mod pod {
     unsafe impl aya::Pod for FragmentKey {}
     // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
     unsafe impl aya::Pod for FragmentEntry {}
+    // SAFETY: repr(C) integers without padding: 16 + 16 + 4 + 4 bytes.
+    unsafe impl aya::Pod for LimitEntry {}
+    // SAFETY: repr(C) integers without padding: 4 + 16 bytes.
+    unsafe impl aya::Pod for ListedKey {}
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 4 bytes.
+    unsafe impl aya::Pod for SourceKey {}
+    // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
+    unsafe impl aya::Pod for SourceEntry {}
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
     CallEntry, CallKey, Counter, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    LINK_ROWS, LinkEntry, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_PENDING, MAX_PLACES,
-    MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_WAYS, PendingEntry, SIGNALS_BYTES, ServerEntry, ServiceEntry,
-    SteeringWord, TrafficEntry,
+    LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_WAYS, PendingEntry,
+    SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
 };
 
 use voip_ha_ebpf::sip::Desk;
@@ -55,6 +55,18 @@ pub(crate) static CALLS: LruHashMap<CallKey, CallEntry> = LruHashMap::pinned(MAX
 /// Datagram → what became of its first fragment.
 #[map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
+
+/// Place → what senders of SIP may send.
+#[map]
+pub(crate) static LIMITS: Array<LimitEntry> = Array::pinned(MAX_PLACES, 0);
+
+/// Place and prefix → whether its senders are exempt or denied.
+#[map]
+pub(crate) static LISTED: LpmTrie<ListedKey, u32> = LpmTrie::pinned(MAX_LISTED, 0);
+
+/// Sender of SIP to a service with a limit → what it has spent.
+#[map]
+pub(crate) static SOURCES: LruHashMap<SourceKey, SourceEntry> = LruHashMap::pinned(MAX_SOURCES, 0);
 
 /// What the controller must hear of at once.
 #[map]

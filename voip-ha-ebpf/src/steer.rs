@@ -1,10 +1,10 @@
 //! The decision about one packet: which server or client it goes to, or why not.
 //!
-//! Pure: the tables are an argument, nothing is changed. The XDP program passes the kernel's maps, a test a few hash
-//! maps.
+//! Pure: the tables are an argument, and nothing is changed but what a sender with a limit has spent ([`Tables::spend`]). The XDP
+//! program passes the kernel's maps, a test a few hash maps.
 //!
 //! ```text
-//!           to a VIP ──► service port? ──► server of its class ──► its next hop ──► fits? ──► redirect
+//!           to a VIP ──► service port? ──► may send? ──► server of its class ──► its next hop ──► fits? ──► redirect
 //! IP? ────► from a server ──► to no server? ──► service port? ──► route ──► may send? ──► redirect (or by the stack)
 //!           ICMP error about one of these ──► to whom the other end of that is ──► redirect
 //!           anything else ──► pass, untouched
@@ -14,6 +14,7 @@
 //! went ([`FirstFragment`]). No port is ever rewritten, so where it was not seen (fragments overtake each other) and the whole
 //! VIP goes to one server, they go there all the same.
 
+mod admission;
 mod calls;
 mod errors;
 mod towards_client;
@@ -21,8 +22,8 @@ mod towards_server;
 
 use crate::{
     abi::{
-        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, MAX_TAGS, Mac, NO_EXIT,
-        Outcome, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, VlanTag,
+        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, Listing, MAX_TAGS, Mac,
+        NO_EXIT, Outcome, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, VlanTag,
     },
     packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork, Piece},
     rewrite::Rewrite,
@@ -50,6 +51,15 @@ pub trait Tables {
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment>;
     /// The way to a client.
     fn route(&self, query: &RouteQuery) -> Route;
+    /// What the lists of the service in this place say about a sender. Asked only where the service's entry says that there are some.
+    fn listing(&self, _place: ServicePlace, _source: &Address) -> Listing {
+        Listing::Unlisted
+    }
+    /// Counts a packet of SIP against its sender's limit at the service in this place: whether it may go on. Asked only where the
+    /// service's entry says that there is one.
+    fn spend(&self, _place: ServicePlace, _source: &Address) -> bool {
+        true
+    }
     /// Whose an RTP flow is.
     fn flow(&self, _: &FlowKey) -> Owner {
         Owner::UNKNOWN
@@ -327,7 +337,7 @@ pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> 
     if receiver.is_vip()
         && let Some(service) = tables.service(receiver.place())
     {
-        let to = towards_server::Towards { index: receiver.place().service(), service };
+        let to = towards_server::Towards { place: receiver.place(), service };
         return match packet::datagram(frame, network) {
             Ok(datagram) => towards_server::datagram(network, &datagram, &to, tables),
             Err(NotDatagram::LaterFragment) => towards_server::later_fragment(network, &to, tables),

@@ -8,6 +8,7 @@ mod addresses;
 mod check;
 mod findings;
 mod probe;
+mod protection;
 mod raw;
 mod shape;
 mod values;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use addresses::Addresses;
 pub use findings::{ConfigError, Mistake};
+pub use protection::{MAX_PREFIXES, Prefix, Protection, SipLimit};
 
 use voip_ha_ebpf::abi;
 
@@ -125,6 +127,8 @@ pub struct Service {
     pub sip_ports: Vec<u16>,
     /// UDP ports of media, host byte order; contains no SIP port.
     pub rtp_ports: RangeInclusive<u16>,
+    /// What is asked of its senders.
+    pub protection: Protection,
     /// 1 to [`MAX_SERVERS_PER_SERVICE`] servers in order of priority; the first is the master.
     pub servers: Vec<Server>,
 }

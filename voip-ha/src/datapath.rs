@@ -29,7 +29,7 @@ pub use self::{
     pins::{PinDirectory, Pins, unload},
     rehearsal::{Ran, XdpAction, context, rehearse},
     replica::{Replica, Seen},
-    tables::{KernelServer, KernelService, Link, MapFacts, Tables, Traffic},
+    tables::{KernelServer, KernelService, Link, MapFacts, Source, Tables, Traffic},
 };
 use crate::{
     decision::Choice,

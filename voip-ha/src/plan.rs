@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use voip_ha_ebpf::abi::{Ports, Slot};
 
 use crate::{
-    config::{Addresses, Forwarding},
+    config::{Addresses, Forwarding, Protection},
     datapath::{KernelServer, NextHop, Tables},
     ids::Family,
     status::mac_text,
@@ -29,6 +29,8 @@ pub struct ServicePlan {
     pub sip_ports: Vec<u16>,
     /// RTP ports.
     pub rtp_ports: RangeInclusive<u16>,
+    /// What is asked of its senders.
+    pub protection: Protection,
     /// Addresses of the server that SIP goes to.
     pub signalling: Option<Addresses>,
     /// Addresses of the server that RTP goes to.
@@ -132,6 +134,7 @@ impl Plan {
                 vips: service.vips,
                 sip_ports: service.ports.sip.into_iter().filter(|port| *port != 0).collect(),
                 rtp_ports: rtp(&service.ports),
+                protection: tables.protection(service.place)?,
                 signalling: of(named.signalling),
                 media: of(named.media),
                 draining: of(named.draining),
@@ -185,6 +188,7 @@ impl ServicePlan {
         };
         check("SIP ports", sorted(&self.sip_ports), sorted(&found.sip_ports));
         check("RTP ports", format!("{:?}", self.rtp_ports), format!("{:?}", found.rtp_ports));
+        check("protection", self.protection.to_string(), found.protection.to_string());
         check("server of signalling", address(self.signalling), address(found.signalling));
         check("server of media", address(self.media), address(found.media));
         check("draining server", address(self.draining), address(found.draining));

@@ -197,6 +197,40 @@ const CASES: &[Case] = &[
     Case(24, "address = \"192.0.2.10\"", (24, 11, "service[0].server[1].address", "is already service[0].vip")),
     Case(37, "address = \"10.0.0.2\"", (37, 11, "service[1].server[0].address", "on line 20; each must be different")),
     Case(21, "forwarding = \"tunnel\"", (21, 14, "service[0].server[0].forwarding", "use \"nat\" or \"dsr\"")),
+    // Protection.
+    Case(17, "protection = 50", (17, 14, "service[0].protection", "write it like `[service.protection]`")),
+    Case(17, "protection.sip_rate = 50", (17, 12, "service[0].protection.sip_rate", "its keys are sip_packets_per_s")),
+    Case(
+        17,
+        "protection.sip_packets_per_s = 0",
+        (17, 32, "service[0].protection.sip_packets_per_s", "0 is out of range; use 1 to 1000000"),
+    ),
+    Case(
+        17,
+        "protection = { sip_packets_per_s = 5, sip_burst = 1000001 }",
+        (17, 51, "service[0].protection.sip_burst", "use 1 to 1000000"),
+    ),
+    Case(17, "protection.sip_burst = 5", (17, 24, "service[0].protection.sip_burst", "has no effect without a limit")),
+    Case(17, "protection.ipv6_prefix = 5", (17, 26, "service[0].protection.ipv6_prefix", "set sip_packets_per_s")),
+    Case(17, "protection.allow = []", (17, 20, "service[0].protection.allow", "has no effect where nothing")),
+    Case(17, "protection.deny = \"::/0\"", (17, 19, "service[0].protection.deny", "write it like `deny = [")),
+    Case(17, "protection.deny = [5]", (17, 20, "service[0].protection.deny", "has an element of a wrong type")),
+    Case(17, "protection.deny = [\"x/8\"]", (17, 20, "service[0].protection.deny[0]", "is not a prefix; write it")),
+    Case(
+        17,
+        "protection.deny = [\"10.1.0.0/8\"]",
+        (17, 20, "service[0].protection.deny[0]", "write \"10.0.0.0/8\", or the address alone"),
+    ),
+    Case(
+        17,
+        "protection.deny = [\"::ffff:10.0.0.0/104\"]",
+        (17, 20, "service[0].protection.deny[0]", "write it as IPv4"),
+    ),
+    Case(
+        17,
+        "protection = { allow = [\"10.0.0.1\"], deny = [\"::/0\", \"10.0.0.1/32\"] }",
+        (17, 55, "service[0].protection.deny[1]", "10.0.0.1/32 is already service[0].protection.allow[0] on line 17"),
+    ),
     // Ports.
     Case(15, "sip_ports = []", (15, 13, "service[0].sip_ports", "has 0 ports; use 1 to 4")),
     Case(15, "sip_ports = [1, 2, 3, 4, 5]", (15, 13, "service[0].sip_ports", "has 5 ports; use 1 to 4")),

@@ -106,8 +106,28 @@ pub struct Service {
     pub sip_ports: Vec<u16>,
     /// Its RTP ports, `first-last`.
     pub rtp_ports: String,
+    /// What it asks of senders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protection: Option<Protection>,
     /// Its servers in order of priority.
     pub server: Vec<ServerSection>,
+}
+
+/// `[service.protection]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Protection {
+    /// SIP packets in a second of one sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sip_packets_per_s: Option<u32>,
+    /// SIP packets of one sender at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sip_burst: Option<u32>,
+    /// Prefixes without that limit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Prefixes whose packets are dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
 }
 
 /// `[[service.server]]`
@@ -152,6 +172,7 @@ impl Config {
                 vip: lab.vips().collect(),
                 sip_ports: vec![SIP_PORT],
                 rtp_ports: format!("{}-{}", RTP_PORTS.0, RTP_PORTS.1),
+                protection: None,
                 server: lab.servers().iter().map(server).collect(),
             }],
         }

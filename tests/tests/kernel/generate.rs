@@ -1,6 +1,6 @@
 //! Random frames from a seed: to the services, from the servers, about something else, and each of them garbled.
 
-mod six;
+pub(crate) mod six;
 
 use std::env;
 

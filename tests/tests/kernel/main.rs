@@ -12,6 +12,7 @@ mod model;
 mod net;
 mod noted;
 mod pins;
+mod protection;
 mod replica;
 mod rig;
 mod signals;

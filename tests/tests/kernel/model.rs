@@ -3,15 +3,19 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    net::IpAddr,
     rc::Rc,
 };
 
 use anyhow::Result;
-use voip_ha::datapath::Tables as KernelTables;
+use voip_ha::{
+    config::{Prefix, Protection},
+    datapath::Tables as KernelTables,
+};
 use voip_ha_ebpf::{
     abi::{
-        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, MAX_PLACES, MAX_SERVICES,
-        MAX_WAYS, Outcome, ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
+        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, Listing, MAX_PLACES,
+        MAX_SERVICES, MAX_WAYS, Outcome, ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
     },
     packet::{self, Datagram, Frame, Network},
     rewrite,
@@ -33,6 +37,7 @@ pub(crate) struct Model {
     services: Vec<ServiceEntry>,
     words: Vec<SteeringWord>,
     servers: Vec<ServerEntry>,
+    lists: HashMap<ServicePlace, Protection>,
     memory: Memory,
     ingress: Cell<u32>,
     frame: RefCell<Vec<u8>>,
@@ -111,16 +116,34 @@ impl Tables for Model {
     fn route(&self, query: &RouteQuery) -> Route {
         net::route(query)
     }
+    fn listing(&self, place: ServicePlace, source: &Address) -> Listing {
+        let Protection { allow, deny, .. } = &self.lists[&place];
+        let longest = |list: &[Prefix]| {
+            let lengths = list.iter().filter(|prefix| holds(prefix, (*source).into())).map(|prefix| prefix.length);
+            lengths.max().map(i32::from).unwrap_or(-1)
+        };
+        match (longest(allow), longest(deny)) {
+            (-1, -1) => Listing::Unlisted,
+            (allowed, denied) if allowed > denied => Listing::Allowed,
+            _ => Listing::Denied,
+        }
+    }
 }
 
 impl Model {
-    /// Copies what the kernel holds now, but for what packets leave there, which it has to learn by itself.
+    /// Copies what the kernel holds now, but for what packets leave there, which it has to learn by itself, and for what senders have
+    /// spent: no limit is reached.
     pub(crate) fn of(tables: &KernelTables, memory: &Memory) -> Result<Self> {
         Ok(Self {
             endpoints: tables.endpoints.all().into_iter().collect(),
             services: (0..MAX_PLACES).map(|place| tables.service(ServicePlace(place))).collect::<Result<_>>()?,
             words: (0..MAX_SERVICES).map(|service| tables.word(service)).collect::<Result<_>>()?,
             servers: (0..MAX_WAYS).map(|index| Ok(tables.servers.get(&index, 0)?)).collect::<Result<_>>()?,
+            lists: tables
+                .services()?
+                .iter()
+                .map(|of| Ok((of.place, tables.protection(of.place)?)))
+                .collect::<Result<_>>()?,
             memory: memory.clone(),
             ingress: Cell::new(0),
             frame: RefCell::default(),
@@ -189,6 +212,18 @@ impl Model {
 
 fn place(server: Option<voip_ha_ebpf::abi::ServerNumber>, class: Class, outcome: Outcome) -> Place {
     (server, class.name(), outcome.name())
+}
+
+fn holds(prefix: &Prefix, address: IpAddr) -> bool {
+    let first_bits = |bits: &[u8]| -> Vec<bool> {
+        let bit = |index: usize| bits[index / 8] & (0x80 >> (index % 8)) != 0;
+        (0..usize::from(prefix.length)).map(bit).collect()
+    };
+    match (prefix.address, address) {
+        (IpAddr::V4(of), IpAddr::V4(four)) => first_bits(&of.octets()) == first_bits(&four.octets()),
+        (IpAddr::V6(of), IpAddr::V6(six)) => first_bits(&of.octets()) == first_bits(&six.octets()),
+        _ => false,
+    }
 }
 
 fn has_program(hop: &Hop) -> bool {

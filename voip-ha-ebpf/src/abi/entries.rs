@@ -40,8 +40,9 @@ pub struct ServiceEntry {
     pub vips: [Address; FAMILIES as usize],
     /// The service's ports.
     pub ports: Ports,
-    /// Zero.
-    pub reserved: u32,
+    /// What its senders are asked for: bits [`LIMITS_SIP`](super::LIMITS_SIP), [`EXEMPTS`](super::EXEMPTS) and
+    /// [`DENIES`](super::DENIES).
+    pub protection: u32,
 }
 
 impl ServiceEntry {

@@ -1,18 +1,30 @@
 //! Packets to a VIP.
 
-use super::{Action, FlipId, Hop, Kind, News, Note, Tables, Verdict, calls};
+use super::{
+    Action, FlipId, Hop, Kind, News, Note, Tables, Verdict,
+    admission::{Admission, admission},
+    calls,
+};
 use crate::{
-    abi::{Address, Class, FirstFragment, FlowKey, Forwarding, Outcome, ServiceEntry, Slot},
+    abi::{Address, Class, FirstFragment, FlowKey, Forwarding, Outcome, ServiceEntry, ServicePlace, Slot},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
 
 /// The service that a packet is for.
 pub(super) struct Towards<'a> {
-    /// Index of its word in the map `STEERING`.
-    pub(super) index: u32,
+    /// Its place.
+    pub(super) place: ServicePlace,
     /// Its entry.
     pub(super) service: &'a ServiceEntry,
+}
+
+impl Towards<'_> {
+    /// Index of its word in the map `STEERING`.
+    #[inline(always)]
+    fn index(&self) -> u32 {
+        self.place.service()
+    }
 }
 
 /// A datagram, or the first fragment of one.
@@ -22,17 +34,23 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
     if class == Class::Other {
         return Verdict::pass(Outcome::NotServicePort).leading(network, Slot(0));
     }
-    let word = tables.steering(to.index).unwrap_or_default();
+    let word = tables.steering(to.index()).unwrap_or_default();
     let Some(active) = word.target(class) else {
         return Verdict::plain(None, class, Action::drop(Outcome::NoActiveServer));
     };
     let (client_port, service_port) = (datagram.source_port, datagram.destination_port);
     let (mut slot, mut note) = (active, Note::NOTHING);
-    if word.is_affine() || class == Class::Rtp && word.is_census() {
-        if !T::HAS_CALLS {
-            return Verdict::plain(None, class, Action::ask_calls());
-        }
-        let flow = FlowKey { client: network.source, service: to.index, client_port, service_port };
+    let is_asked = word.is_affine() || class == Class::Rtp && word.is_census();
+    if is_asked && !T::HAS_CALLS {
+        return Verdict::plain(None, class, Action::ask_calls());
+    }
+    // After that: who answers looks at the sender, and a sender spends once.
+    let admission = admission(&network.source, class, to, tables);
+    if admission != Admission::Admitted {
+        return refused(admission, class);
+    }
+    if is_asked {
+        let flow = FlowKey { client: network.source, service: to.index(), client_port, service_port };
         let choice = calls::to_server(datagram, &flow, (class, active), word, tables);
         (slot, note) = (choice.slot, choice.note);
     }
@@ -40,7 +58,7 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
     if action.kind == Kind::Drop {
         return Verdict::plain(Some(slot.server()), class, action);
     }
-    let flip = FlipId { service: to.index, epoch: word.epoch() };
+    let flip = FlipId { service: to.index(), epoch: word.epoch() };
     let note = Note { news: News::Sent, flip, is_target: slot == active, client_port, service_port, ..note };
     Verdict { note, ..Verdict::plain(Some(slot.server()), class, action) }.leading(network, slot)
 }
@@ -48,7 +66,7 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
 /// A fragment without ports.
 #[inline(always)]
 pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl Tables) -> Verdict {
-    let word = tables.steering(to.index).unwrap_or_default();
+    let word = tables.steering(to.index()).unwrap_or_default();
     let drop = |outcome| Verdict::plain(None, Class::Other, Action::drop(outcome));
     let (slot, class, by_stack) = match tables.first_fragment(&network.fragment_key()) {
         Some(FirstFragment::Passed) => return Verdict::pass(Outcome::NotServicePort),
@@ -57,7 +75,14 @@ pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl 
         None if word.is_affine() && word.draining().is_some() => return drop(Outcome::Fragment),
         None => match (word.target(Class::Sip), word.target(Class::Rtp)) {
             (None, None) => return drop(Outcome::NoActiveServer),
-            (Some(one), Some(other)) if one == other => (one, Class::Other, false),
+            (Some(one), Some(other)) if one == other => {
+                // Nobody has looked at its sender yet, or the first one was refused.
+                let admission = admission(&network.source, Class::Other, to, tables);
+                if admission != Admission::Admitted {
+                    return refused(admission, Class::Other);
+                }
+                (one, Class::Other, false)
+            }
             _ => return drop(Outcome::Fragment),
         },
     };
@@ -66,6 +91,12 @@ pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl 
         action = Action::by_stack(action.rewrite, Outcome::ToServerByStack);
     }
     Verdict::plain(Some(slot.server()), class, action)
+}
+
+#[inline(always)]
+fn refused(admission: Admission, class: Class) -> Verdict {
+    let outcome = if admission == Admission::Denied { Outcome::Denied } else { Outcome::RateLimited };
+    Verdict::plain(None, class, Action::drop(outcome))
 }
 
 /// What to do with a packet to a VIP that is for the server in this slot. `inside` makes of that server's address what is to be

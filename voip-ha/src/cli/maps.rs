@@ -1,3 +1,5 @@
+mod protection;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, UdpSocket},
@@ -50,6 +52,8 @@ enum What {
     Counters,
     /// The devices that packets may leave by
     Devices,
+    /// Limits and lists of the services, and the senders of SIP that lose most by them
+    Protection,
     /// Kinds and sizes of the maps
     Layout,
     /// Compare the maps with what the daemon wants; exit code 1 if they differ
@@ -74,6 +78,7 @@ impl Maps {
             Some(What::Flips) => vec![flips(&Ledger::open(&pins)?)?],
             Some(What::Counters) => vec![counters(&tables)?],
             Some(What::Devices) => vec![devices(&tables)?],
+            Some(What::Protection) => vec![protection::protection(&tables)?],
             Some(What::Layout) => vec![layout(&pins)?],
             None => vec![services(&tables)?, servers(&Ledger::open(&pins)?)?, counters(&tables)?, devices(&tables)?],
         };

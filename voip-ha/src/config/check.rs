@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::findings::Findings;
 use super::probe::ProbeDefaults;
+use super::protection::protection;
 use super::raw;
 use super::values;
 use super::{
@@ -149,7 +150,15 @@ impl Services<'_, '_> {
         });
         let of = Of { vips, first_sip_port: sip_ports.as_ref().and_then(|ports| ports.first().copied()) };
         let servers = self.servers(&format!("{path}.server"), raw.server.as_deref().unwrap_or_default(), at, of);
-        Some(Service { name: name?, vips: vips?, sip_ports: sip_ports?, rtp_ports: rtp_ports?, servers: servers? })
+        let protection = protection(&format!("{path}.protection"), &raw.protection, self.findings);
+        Some(Service {
+            name: name?,
+            vips: vips?,
+            sip_ports: sip_ports?,
+            rtp_ports: rtp_ports?,
+            protection: protection?,
+            servers: servers?,
+        })
     }
 
     /// One address, or one of each family.

@@ -67,7 +67,18 @@ pub(super) struct Service {
     pub(super) vip: Option<Spanned<Addresses>>,
     pub(super) sip_ports: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) rtp_ports: Option<Spanned<String>>,
+    pub(super) protection: Option<Protection>,
     pub(super) server: Option<Vec<Spanned<Server>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Protection {
+    pub(super) sip_packets_per_s: Option<Spanned<i64>>,
+    pub(super) sip_burst: Option<Spanned<i64>>,
+    pub(super) ipv6_prefix: Option<Spanned<i64>>,
+    pub(super) allow: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) deny: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +163,12 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("service.vip", "vip = \"192.0.2.10\""),
     ("service.sip_ports", "sip_ports = [5060]"),
     ("service.rtp_ports", "rtp_ports = \"10000-19999\""),
+    ("service.protection", "[service.protection]"),
+    ("service.protection.sip_packets_per_s", "sip_packets_per_s = 50"),
+    ("service.protection.sip_burst", "sip_burst = 100"),
+    ("service.protection.ipv6_prefix", "ipv6_prefix = 64"),
+    ("service.protection.allow", "allow = [\"203.0.113.0/24\"]"),
+    ("service.protection.deny", "deny = [\"198.51.100.0/24\"]"),
     ("service.server", "[[service.server]]"),
     ("service.server.name", "name = \"master\""),
     ("service.server.address", "address = \"10.0.0.2\""),
@@ -180,7 +197,14 @@ pub(super) fn example(path: &str) -> Option<&'static str> {
 
 /// Whether the key at `path` takes a list of values that are no tables.
 pub(super) fn takes_list(path: &str) -> bool {
-    matches!(without_indices(path).as_str(), "service.vip" | "service.sip_ports" | "service.server.address")
+    matches!(
+        without_indices(path).as_str(),
+        "service.vip"
+            | "service.sip_ports"
+            | "service.server.address"
+            | "service.protection.allow"
+            | "service.protection.deny"
+    )
 }
 
 /// The names of the keys in the table at `path`; the empty path is the whole file.
@@ -216,6 +240,7 @@ mod tests {
             ("probe", "probe.x = 1"),
             ("policy", "policy.x = 1"),
             ("service", "[[service]]\nx = 1"),
+            ("service.protection", "[[service]]\nprotection.x = 1"),
             ("service.server", "[[service]]\n[[service.server]]\nx = 1"),
             ("service.server.probe", "[[service]]\n[[service.server]]\nprobe.x = 1"),
         ] {

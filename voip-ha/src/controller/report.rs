@@ -56,6 +56,7 @@ impl<D: Datapath> Controller<D> {
                 vips: config.vips,
                 sip_ports: config.sip_ports.clone(),
                 rtp_ports: config.rtp_ports.clone(),
+                protection: config.protection.clone(),
                 signalling: steering.signalling.and_then(address),
                 media: steering.media.and_then(address),
                 draining: steering.draining.and_then(address),

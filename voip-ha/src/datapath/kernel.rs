@@ -17,6 +17,7 @@ use super::{
     object,
     places::{self, Place, Places},
     signals::Signals,
+    tables::protection_bits,
 };
 use crate::{
     config::{Addresses, Config, Server, Service},
@@ -131,7 +132,7 @@ impl KernelDatapath {
             let vip = Endpoint::vip(self.places.services[index]);
             places::keys(&service.vips).into_iter().try_for_each(|address| self.tables.endpoints.put(address, vip))?;
         }
-        Ok(())
+        self.tables.keep_protection(&self.places.services)
     }
 
     /// What the addresses are of which the tables know that they are a server's.
@@ -157,11 +158,17 @@ impl KernelDatapath {
     fn write_service(&mut self, id: ServiceId, service: &Service) -> Result<()> {
         let place = self.places.services[id.0];
         let vips = Family::ALL.map(|family| service.vips.of(family).map_or(Address::NONE, Address::from));
-        let entry = ServiceEntry { vips, ports: ports(service), reserved: 0 };
-        if self.tables.service(place)? == entry {
+        let protection = protection_bits(&service.protection);
+        let entry = ServiceEntry { vips, ports: ports(service), protection };
+        let held = self.tables.protection(place)?;
+        if self.tables.service(place)? == entry && held == service.protection {
             return Ok(());
         }
         let fresh = place.other_bank();
+        if held.sip != service.protection.sip {
+            self.tables.forget_sources(|service| service == place.service());
+        }
+        self.tables.put_protection(fresh, &service.protection)?;
         self.tables.services.set(fresh.0, entry, 0).with_context(|| format!("cannot write SERVICES[{}]", fresh.0))?;
         self.places.services[id.0] = fresh;
         Ok(())

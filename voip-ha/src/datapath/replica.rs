@@ -78,6 +78,7 @@ impl Replica {
         let mut tables = Tables::open(pins.pins())?;
         contents.write(&mut tables)?;
         tables.copy_memory(&live_tables);
+        tables.copy_protection(&live_tables)?;
         let is_live_program = runs_over(live, object::loaded_program(&object)?.info()?.tag())?;
         let servers = contents.numbers();
         Ok(Self { object, tables, links: contents.links, servers, is_live_program, _pins: pins })

@@ -3,23 +3,24 @@
 
 mod forget;
 mod links;
+mod protection;
 mod take;
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, DevMap, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
+use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, lpm_trie::Key};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
-    FragmentEntry, FragmentKey, LINK_ROWS, LinkEntry, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_WAYS, Outcome, PendingEntry, Ports,
-    SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, TrafficEntry,
-    counter_index, server_index,
+    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS,
+    MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES,
+    MAX_SOURCES, MAX_WAYS, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
+    ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, TrafficEntry, counter_index, server_index,
 };
 
-pub use self::links::Link;
-pub(super) use self::take::CountedAs;
+pub use self::{links::Link, protection::Source};
+pub(super) use self::{protection::bits as protection_bits, take::CountedAs};
 use super::{
     endpoints::Endpoints,
     pins::{Pins, exists},
@@ -52,11 +53,14 @@ const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
 const CALLS: &str = "CALLS";
 const FRAGMENTS: &str = "FRAGMENTS";
+const LIMITS: &str = "LIMITS";
+const LISTED: &str = "LISTED";
+const SOURCES: &str = "SOURCES";
 const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 15] = [
+const LAYOUTS: [Layout; 18] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -67,6 +71,9 @@ const LAYOUTS: [Layout; 15] = [
     Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
     Layout::of::<CallKey, CallEntry>(CALLS, MapType::LruHash, MAX_CALLS),
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
+    Layout::of::<u32, LimitEntry>(LIMITS, MapType::Array, MAX_PLACES),
+    Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
+    Layout::of::<SourceKey, SourceEntry>(SOURCES, MapType::LruHash, MAX_SOURCES),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
     Layout::of::<u32, LinkEntry>(LINKS, MapType::Array, LINK_ROWS),
@@ -181,6 +188,12 @@ pub struct Tables {
     pub calls: HashMap<MapData, CallKey, CallEntry>,
     /// Datagram → what became of its first fragment.
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
+    /// Place → what senders of SIP may send.
+    limits: Array<MapData, LimitEntry>,
+    /// Place and prefix → whether its senders are exempt or denied.
+    listed: LpmTrie<MapData, ListedKey, u32>,
+    /// Sender of SIP → what it has spent.
+    sources: HashMap<MapData, SourceKey, SourceEntry>,
     /// What became of the packets.
     pub counters: PerCpuArray<MapData, Counter>,
     /// Device of the routing table → how frames leave by it.
@@ -209,6 +222,9 @@ impl Tables {
             flows: open(pins, FLOWS)?.try_into()?,
             calls: open(pins, CALLS)?.try_into()?,
             fragments: open(pins, FRAGMENTS)?.try_into()?,
+            limits: open(pins, LIMITS)?.try_into()?,
+            listed: open(pins, LISTED)?.try_into()?,
+            sources: open(pins, SOURCES)?.try_into()?,
             counters: open(pins, COUNTERS)?.try_into()?,
             links: open(pins, LINKS)?.try_into()?,
             devices: open(pins, DEVICES)?.try_into()?,

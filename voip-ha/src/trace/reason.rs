@@ -76,6 +76,14 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
             "a fragment without ports, and the first one of its datagram was not seen: SIP and RTP to {service} do not go to one \
              server"
         ),
+        Outcome::RateLimited => format!(
+            "{from} has sent more SIP than one sender may: {service} takes {}",
+            facts
+                .service
+                .and_then(|service| service.protection.sip)
+                .map_or("less".to_owned(), |limit| limit.to_string())
+        ),
+        Outcome::Denied => format!("{service} denies {from}: see `voip-ha maps protection`"),
         Outcome::Malformed => "the lengths of frame, packet and datagram contradict each other".to_owned(),
         passed => passed_because(passed, facts),
     }

@@ -50,6 +50,7 @@ fn plan() -> Plan {
             vips: VIP.into(),
             sip_ports: vec![5060],
             rtp_ports: 10000..=19999,
+            protection: Default::default(),
             signalling: Some(MASTER.into()),
             media: Some(MASTER.into()),
             draining: None,

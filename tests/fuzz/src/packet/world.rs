@@ -68,7 +68,7 @@ impl Service {
             draining: number(2),
             ports: PORTS[index],
             place: ServicePlace::new(index as u32, bank),
-            entry: ServiceEntry { vips, ports: PORTS[index], reserved: 0 },
+            entry: ServiceEntry { vips, ports: PORTS[index], protection: 0 },
             word: SteeringWord::new(named, 7).with_census(bits & CENSUS != 0),
         }
     }

@@ -5,11 +5,11 @@ use aya::Ebpf;
 
 use super::{
     Running,
-    forwarder::{NFT, translate},
+    forwarder::{NFT, protected, translate},
     network::Network,
-    programs::drop_attacker,
+    programs::{ATTACKER, drop_attacker},
 };
-use crate::process::Process;
+use crate::{gateway::Protection, process::Process};
 
 /// One of them, before it runs.
 pub(super) struct Dropper {
@@ -21,7 +21,11 @@ pub(super) struct Dropper {
 }
 
 /// In the order in which they are shown. Another one is a line here and a function that starts it.
-pub(super) static ALL: [Dropper; 1] = [Dropper { name: super::BARE_DROP, needs: &[NFT], start: bare_drop }];
+pub(super) static ALL: [Dropper; 3] = [
+    Dropper { name: super::BARE_DROP, needs: &[NFT], start: bare_drop },
+    Dropper { name: "voip-ha-limit", needs: &[], start: limit },
+    Dropper { name: "voip-ha-deny", needs: &[], start: deny },
+];
 
 struct BareDrop {
     _object: Ebpf,
@@ -39,4 +43,14 @@ fn bare_drop(network: &Network) -> Result<Box<dyn Running + '_>> {
     let server = network.start_server()?;
     translate(network)?;
     Ok(Box::new(BareDrop { _object: drop_attacker(network.lab.gateway())?, server }))
+}
+
+/// More than the phones behind one address of the lab send, and next to nothing of a flood.
+fn limit(network: &Network) -> Result<Box<dyn Running + '_>> {
+    let (sip_packets_per_s, sip_burst) = (Some(1000), Some(1000));
+    protected(network, Some(Protection { sip_packets_per_s, sip_burst, ..Protection::default() }))
+}
+
+fn deny(network: &Network) -> Result<Box<dyn Running + '_>> {
+    protected(network, Some(Protection { deny: vec![ATTACKER.ip().to_string()], ..Protection::default() }))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bench::nft,
-    gateway::{Config, Gateway, ServerSection},
+    gateway::{Config, Gateway, Protection, ServerSection},
     process::Process,
     topology::{RTP_PORTS, SIP_PORT, VIP},
 };
@@ -60,11 +60,17 @@ struct VoipHa<'network> {
 
 /// The daemon with its probes, as it is shipped.
 fn voip_ha(network: &Network) -> Result<Box<dyn Running + '_>> {
+    protected(network, None)
+}
+
+/// The same with limits or lists.
+pub(super) fn protected(network: &Network, protection: Option<Protection>) -> Result<Box<dyn Running + '_>> {
     let server = network.start_server()?;
     let mut config = Config::of(&network.lab);
     config.gateway.back = CABLE.to_owned();
     for service in &mut config.service {
         let (name, forwarding) = ("master".to_owned(), "nat".to_owned());
+        service.protection.clone_from(&protection);
         service.server = vec![ServerSection { name, address: vec![SERVER.into()], forwarding, probe: None }];
     }
     Ok(Box::new(VoipHa { gateway: Gateway::start(&network.lab, config)?, server }))

@@ -30,7 +30,7 @@ pub(super) const FLOWS: u32 = 1000;
 /// Where a flood of RTP goes to. No call uses it.
 pub(super) const RTP_PORT: u16 = RTP_PORTS.0 + 2000;
 /// Where a flood from one source comes from: no phone.
-const ATTACKER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 250), 5060);
+pub(super) const ATTACKER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 250), 5060);
 /// What the payload of a flood begins with, and no other.
 const MARK: [u8; 6] = *b"\x80\0load";
 

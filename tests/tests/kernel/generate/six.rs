@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The same packet between the same hosts by IPv6, now and then with extension headers; nothing if it is no IPv4 packet.
-pub(super) fn twin(rng: &mut Rng, frame: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn twin(rng: &mut Rng, frame: &[u8]) -> Option<Vec<u8>> {
     let ip = Ipv4HeaderSlice::from_slice(frame.get(ETHERNET..)?).ok()?.to_header();
     let inside = frame.get(ETHERNET + ip.header_len()..)?;
     let (next, inside) = match ip.protocol {

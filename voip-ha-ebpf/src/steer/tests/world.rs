@@ -146,7 +146,7 @@ impl World {
     /// One service of both families, its master active, its backup without a next hop.
     pub(super) fn new() -> Self {
         let ports = Ports { sip: [SIP, 5080, 0, 0], rtp_first: RTP, rtp_last: 19_999 };
-        let service = ServiceEntry { vips: BOTH.map(|hosts| hosts.vip), ports, reserved: 0 };
+        let service = ServiceEntry { vips: BOTH.map(|hosts| hosts.vip), ports, protection: 0 };
         let mut world = Self {
             endpoints: HashMap::new(),
             services: HashMap::from([(PLACE, service)]),
