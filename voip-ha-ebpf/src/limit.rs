@@ -33,7 +33,7 @@ impl Limit {
     }
 
     /// Packets that a sender may send at once when it was silent for long.
-    pub const fn burst(&self) -> u64 {
+    pub fn burst(&self) -> u64 {
         self.tolerance_ns.checked_div(self.interval_ns).map_or(0, |more| more + 1)
     }
 
