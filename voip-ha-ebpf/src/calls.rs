@@ -43,7 +43,7 @@ pub(crate) fn note(note: &Note, client: Address, may_be_new: bool) {
     if note.call != 0 {
         // SAFETY: a helper without arguments.
         let entry = CallEntry { seen_at: unsafe { bpf_ktime_get_ns() }, server: owner, reserved: 0 };
-        let _ = maps::CALLS.insert(&CallKey { service, reserved: 0, call: note.call }, entry, u64::from(BPF_ANY));
+        let _ = maps::CALLS.insert(CallKey { service, reserved: 0, call: note.call }, entry, u64::from(BPF_ANY));
     }
 }
 

@@ -89,7 +89,7 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
 #[inline(always)]
 fn go_on(ctx: &XdpContext, program: u32) -> u32 {
     // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
-    let _ = unsafe { maps::PROGRAMS.tail_call(ctx, program) };
+    unsafe { maps::PROGRAMS.tail_call(ctx, program) };
     xdp_action::XDP_ABORTED
 }
 

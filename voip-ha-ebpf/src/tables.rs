@@ -136,10 +136,10 @@ impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
         let key = SourceKey { address: entry.sender(source), service: place.service(), reserved: 0 };
         // SAFETY: a helper without arguments.
         let (limit, now) = (entry.limit, unsafe { bpf_ktime_get_ns() });
-        let Some(sender) = maps::SOURCES.get_ptr_mut(&key) else {
+        let Some(sender) = maps::SOURCES.get_ptr_mut(key) else {
             let first = SourceEntry { due: limit.due_after(0, now), dropped: 0 };
             // A map that takes no more is no reason to drop anything.
-            let _ = maps::SOURCES.insert(&key, first, u64::from(BPF_ANY));
+            let _ = maps::SOURCES.insert(key, first, u64::from(BPF_ANY));
             return true;
         };
         // SAFETY: a valid, aligned pointer into the map, which other CPUs use at the same time. What two of them admit at the same
