@@ -199,7 +199,7 @@ const CASES: &[Case] = &[
     Case(21, "forwarding = \"tunnel\"", (21, 14, "service[0].server[0].forwarding", "use \"nat\" or \"dsr\"")),
     // Protection.
     Case(17, "protection = 50", (17, 14, "service[0].protection", "write it like `[service.protection]`")),
-    Case(17, "protection.sip_rate = 50", (17, 12, "service[0].protection.sip_rate", "its keys are sip_packets_per_s")),
+    Case(17, "protection.throttle = 50", (17, 12, "service[0].protection.throttle", "its keys are sip_packets_per_s")),
     Case(
         17,
         "protection.sip_packets_per_s = 0",
