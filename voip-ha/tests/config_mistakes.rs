@@ -229,7 +229,7 @@ const CASES: &[Case] = &[
     Case(
         17,
         "protection = { allow = [\"10.0.0.1\"], deny = [\"::/0\", \"10.0.0.1/32\"] }",
-        (17, 55, "service[0].protection.deny[1]", "10.0.0.1/32 is already service[0].protection.allow[0] on line 17"),
+        (17, 54, "service[0].protection.deny[1]", "10.0.0.1/32 is already service[0].protection.allow[0] on line 17"),
     ),
     // Ports.
     Case(15, "sip_ports = []", (15, 13, "service[0].sip_ports", "has 0 ports; use 1 to 4")),
