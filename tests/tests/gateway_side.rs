@@ -52,6 +52,11 @@ fn a_server_that_answers_no_probe_but_goes_on_serving_is_left_alone_until_patien
     let mut phones = Phones::new(&lab, SIP, 10)?;
     assert_eq!(phones.call(10)?.succeeded, 10);
     let meter = Meter::start(phones.streams()?)?;
+    wait::until(
+        10 * SECOND,
+        "a second of traffic",
+        || Ok((gateway.counted("rtp", "to-client")? >= 500).then_some(())),
+    )?;
     let master = &lab.server("master")?.namespace;
     // What comes from the gateway's own address is refused as a martian; what comes from phones is not.
     for _ in 0..3 {

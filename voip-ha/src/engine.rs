@@ -373,11 +373,15 @@ impl Engine {
     }
 }
 
-/// The time that any server of a service needs to be called up, once it can be reached: its answers in a row, and as much
-/// again for its neighbour entry and for probes that are lost.
+/// What the kernel waits before it asks for a neighbour again (`net.ipv4.neigh.*.retrans_time_ms` as it comes): the first question
+/// after a link came back is easily lost, because a switch takes a moment to forward.
+const NEIGHBOUR_RETRY: Duration = Duration::from_secs(1);
+
+/// The time that any server of a service needs to be called up, once it can be reached: its answers in a row, and as much again
+/// for probes that are lost, and a second question for its Ethernet address.
 fn settle(service: &Service) -> Duration {
     let needed = |server: &Server| server.probe.standby_interval * server.probe.rise * 2 + server.probe.timeout_max;
-    service.servers.iter().map(needed).max().unwrap_or_default()
+    service.servers.iter().map(needed).max().unwrap_or_default() + NEIGHBOUR_RETRY
 }
 
 #[cfg(test)]

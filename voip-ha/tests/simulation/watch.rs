@@ -39,7 +39,8 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(config: &Config, start: Instant) -> Self {
         let probe = config.services[0].servers[0].probe;
-        let settle = probe.standby_interval * probe.rise * 2 + probe.timeout_max;
+        // With the second question for its Ethernet address.
+        let settle = probe.standby_interval * probe.rise * 2 + probe.timeout_max + Duration::from_secs(1);
         // Each wake is for a question, for the end of its time, or for a pause in traffic.
         let grain = probe.interval.min(probe.quiet.max(Duration::from_millis(1)));
         Self {
