@@ -94,7 +94,7 @@ proptest! {
             let other = ServerId(1 - active.0);
             let is_dead = health(active) == Health::Down;
             prop_assert_eq!(service.outage, is_dead && !eligible(other));
-            let waits = lab.engine.servers()[other.0].since + SECOND > lab.now;
+            let waits = lab.engine.servers()[other.0].since + 2 * SECOND > lab.now;
             if was_wait && is_dead && eligible(other) && !waits {
                 prop_assert!(service.kept, "{:?}", lab.engine.services()[0]);
             }
