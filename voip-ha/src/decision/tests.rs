@@ -144,6 +144,20 @@ fn after_a_fault_of_all_servers_the_active_one_gets_time_to_come_back() {
 }
 
 #[test]
+fn a_sign_of_life_of_the_active_server_makes_nobody_leave_it_sooner() {
+    let now = Instant::now();
+    let cut = Standing { certain: true, fault: Some(Fault::GatewaySide), ..standing(Health::Down, now) };
+    let servers = [cut, standing(Health::Up, now + SETTLE / 2)];
+    // Its first answer; some more are needed until it is called up.
+    let answers = [Standing { last_sign: Some(now + SETTLE), ..cut }, servers[1]];
+    for servers in [servers, answers] {
+        let mut decision = Decision::new(&policy(false), SETTLE, 2, Found::default(), now);
+        assert_eq!(decision.decide(&servers, now + SETTLE), None);
+        assert_eq!(decision.decide(&servers, now + SETTLE * 3 / 2), Some(failover(MASTER, BACKUP)));
+    }
+}
+
+#[test]
 fn a_server_without_a_way_is_not_taken() {
     let now = Instant::now();
     let mut servers = [crashed(now), standing(Health::Up, now), standing(Health::Up, now)];
