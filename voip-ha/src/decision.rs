@@ -252,7 +252,8 @@ impl Decision {
     fn successors(&self, servers: &[Standing], active: &Standing, now: Instant) -> Vec<(Rank, Instant)> {
         // Not since its last sign alone: of two servers that fall silent together, one gave its last sign later.
         // Nor a sign that it gives when it comes back: that is no reason to leave it sooner.
-        let began = active.last_sign.max(active.silent_since).unwrap_or(active.since).min(active.since);
+        let last_sign = active.last_sign.map(|sign| sign.min(active.since));
+        let began = last_sign.max(active.silent_since).unwrap_or(active.since);
         let confirmed = |rank: &Rank| active.certain || servers[rank.0].last_sign > Some(began);
         // A fault that is the server's own concerns no other.
         let own = active.certain && active.fault != Some(Fault::GatewaySide);
