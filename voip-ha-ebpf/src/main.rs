@@ -84,8 +84,9 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
     }
 }
 
-/// Goes on in another program. What is not there drops the packet: only between the attachment of the first program and the entry
-/// of the others, as the controller makes nobody drain where the program for that is missing.
+/// Goes on in another program. The packet is dropped if that is not there, which the controller prevents: it enters the others before
+/// it attaches the first one, and orders to remember calls only where the kernel took the programs for that. A census asks only
+/// [`voip_ha_calls`], which needs no newer kernel than the others.
 #[inline(always)]
 fn go_on(ctx: &XdpContext, program: u32) -> u32 {
     // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
