@@ -97,9 +97,14 @@ impl<'lab> Gateway<'lab> {
 
     /// Makes a server active, as an operator does. Fails if the gateway refuses.
     pub fn switch(&self, server: &str) -> Result<()> {
-        let answer = self.cli(&["switch", server])?;
-        ensure!(answer.code == 0, "voip-ha switch {server}: {answer:?}");
-        Ok(())
+        self.says(&["switch", server]).map(drop)
+    }
+
+    /// What a command prints that has to succeed.
+    pub fn says(&self, arguments: &[&str]) -> Result<String> {
+        let answer = self.cli(arguments)?;
+        ensure!(answer.code == 0, "voip-ha {arguments:?}: {answer:?}");
+        Ok(answer.stdout)
     }
 
     /// Waits until the status is as told. An error says what it was at last.

@@ -27,16 +27,9 @@ fn servers(lab: &Lab) -> Result<[Process; 2]> {
     Ok([server::start(lab, "master", &[])?, server::start(lab, "backup", &[])?])
 }
 
-/// What a command says that has to succeed.
-fn says(gateway: &Gateway<'_>, arguments: &[&str]) -> Result<String> {
-    let answer = gateway.cli(arguments)?;
-    ensure!(answer.code == 0, "{arguments:?}: {answer:?}");
-    Ok(answer.stdout)
-}
-
 fn wait_for_event(gateway: &Gateway<'_>, text: &str) -> Result<()> {
-    wait::until(5 * SECOND, text, || Ok(says(gateway, &["events"])?.contains(text).then_some(())))
-        .with_context(|| format!("{:?}", says(gateway, &["events"])))
+    wait::until(5 * SECOND, text, || Ok(gateway.says(&["events"])?.contains(text).then_some(())))
+        .with_context(|| format!("{:?}", gateway.says(&["events"])))
 }
 
 /// Phones that call, all of which must be answered.
@@ -85,14 +78,14 @@ fn a_switch_with_drain_keeps_200_calls_at_the_old_server_without_loss_and_gives_
     let mut old = callers(&lab, RUNNING)?;
     let media = Meter::start(old.streams()?)?;
     media.settled(Duration::ZERO..SECOND)?;
-    says(&gateway, &["switch", "backup", "--drain", "60s"])?;
+    gateway.says(&["switch", "backup", "--drain", "60s"])?;
     let switched = media.now();
 
     let mut new = callers(&lab, NEW)?;
     media.settled(switched..switched + CENSUS + SECOND / 10)?;
     let new_media = Meter::start(new.streams()?)?;
     new_media.settled(Duration::ZERO..2 * SECOND)?;
-    let left = || Ok(says(&gateway, &["drain"])?.contains(&format!("{RUNNING} RTP flows left")).then_some(()));
+    let left = || Ok(gateway.says(&["drain"])?.contains(&format!("{RUNNING} RTP flows left")).then_some(()));
     wait::until(5 * SECOND, "the flows of running calls, and no others", left)?;
     assert!(is_heard(&lab, "master")? && is_heard(&lab, "backup")?, "both may send to phones");
     // Each server knows the dialogs that it set up itself, and no others.
@@ -103,7 +96,7 @@ fn a_switch_with_drain_keeps_200_calls_at_the_old_server_without_loss_and_gives_
     assert_whole(&account.total, "master");
     assert_eq!(account.streams.len(), RUNNING);
 
-    says(&gateway, &["drain", "--end"])?;
+    gateway.says(&["drain", "--end"])?;
     assert!(!is_heard(&lab, "master")?, "it is fenced");
     assert!(is_heard(&lab, "backup")?);
     Ok(())
@@ -122,7 +115,7 @@ fn kamailio_ends_its_200_calls_of_sipp_while_it_drains_and_new_ones_are_seen_by_
     media.settled(Duration::ZERO..SECOND / 2)?;
 
     let (ordered, unread_before) = (media.now(), unread(&lab, "master")?);
-    says(&gateway, &["switch", "backup", "--drain", "60s"])?;
+    gateway.says(&["switch", "backup", "--drain", "60s"])?;
     let at_backup = || lab.server("backup")?.namespace.packets_received("eth0");
     let (before, switched) = (at_backup()?, media.now());
     let around = media.settled(ordered..switched + SECOND)?.total;
@@ -163,7 +156,7 @@ fn a_crash_of_the_draining_server_ends_its_drain_at_once() -> Result<()> {
     let running = callers(&lab, CALLS)?;
     let media = Meter::start(running.streams()?)?;
     media.settled(Duration::ZERO..SECOND / 2)?;
-    says(&gateway, &["switch", "backup", "--drain", "60s"])?;
+    gateway.says(&["switch", "backup", "--drain", "60s"])?;
     let drains = media.now();
     let whole = media.settled(drains..drains + SECOND / 2)?.total;
     assert_whole(&whole, "master");

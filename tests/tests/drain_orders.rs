@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use lab::{
     Lab, Options,
     gateway::{Config, Gateway},
@@ -22,16 +22,9 @@ fn servers(lab: &Lab) -> Result<[Process; 2]> {
     Ok([server::start(lab, "master", &[])?, server::start(lab, "backup", &[])?])
 }
 
-/// What a command says that has to succeed.
-fn says(gateway: &Gateway<'_>, arguments: &[&str]) -> Result<String> {
-    let answer = gateway.cli(arguments)?;
-    ensure!(answer.code == 0, "{arguments:?}: {answer:?}");
-    Ok(answer.stdout)
-}
-
 fn wait_for(gateway: &Gateway<'_>, arguments: &[&str], text: &str) -> Result<()> {
-    let said = || Ok(says(gateway, arguments)?.contains(text).then_some(()));
-    wait::until(5 * SECOND, text, said).with_context(|| format!("{arguments:?}: {:?}", says(gateway, arguments)))
+    let said = || Ok(gateway.says(arguments)?.contains(text).then_some(()));
+    wait::until(5 * SECOND, text, said).with_context(|| format!("{arguments:?}: {:?}", gateway.says(arguments)))
 }
 
 #[test]
@@ -39,37 +32,37 @@ fn what_is_left_of_a_drain_is_shown_survives_the_controller_and_is_told_at_the_e
     let lab = Lab::new(Options::default())?;
     let _servers = servers(&lab)?;
     let mut gateway = Gateway::start(&lab, Config::of(&lab))?;
-    assert_eq!(says(&gateway, &["drain"])?, "no server drains\n");
+    assert_eq!(gateway.says(&["drain"])?, "no server drains\n");
     let mut phones = Phones::new(&lab, SIP, CALLS)?;
     assert_eq!(phones.call(CALLS)?.succeeded, CALLS);
     let meter = Meter::start(phones.streams()?)?;
 
-    let dry = says(&gateway, &["drain", "master", "--for", "10m", "--dry-run"])?;
+    let dry = gateway.says(&["drain", "master", "--for", "10m", "--dry-run"])?;
     assert!(dry.contains("master would drain for 10m00s at most, backup would be active"), "{dry}");
     assert_eq!(gateway.status()?.active(), "master", "a dry run does nothing");
-    let begun = says(&gateway, &["drain", "master", "--for", "10m", "--reason", "new disk"])?;
+    let begun = gateway.says(&["drain", "master", "--for", "10m", "--reason", "new disk"])?;
     assert!(begun.contains("master drains for 10m00s at most, backup is active"), "{begun}");
     let left = format!("{CALLS} RTP flows left");
     for command in ["drain", "status"] {
         wait_for(&gateway, &[command], &left)?;
     }
-    let shown: serde_json::Value = serde_json::from_str(&says(&gateway, &["drain", "--json"])?)?;
+    let shown: serde_json::Value = serde_json::from_str(&gateway.says(&["drain", "--json"])?)?;
     assert_eq!((&shown[0]["drain"]["server"], &shown[0]["drain"]["rtp_flows"]), (&"master".into(), &CALLS.into()));
-    assert!(says(&gateway, &["maps", "verify"])?.contains("the kernel holds what the daemon wants"));
+    assert!(gateway.says(&["maps", "verify"])?.contains("the kernel holds what the daemon wants"));
 
     gateway.restart()?;
     wait_for(&gateway, &["events"], "master was draining when the controller started; it drains for 600 s at most")?;
     wait_for(&gateway, &["drain"], &left)?;
-    let ended = says(&gateway, &["drain", "--end", "pbx"])?;
+    let ended = gateway.says(&["drain", "--end", "pbx"])?;
     assert!(ended.contains("master drains no more; backup has all calls"), "{ended}");
     wait_for(&gateway, &["events"], &format!("master had {CALLS} RTP flows when its drain ended"))?;
     meter.finish()?;
-    let events = says(&gateway, &["events"])?;
+    let events = gateway.says(&["events"])?;
     assert!(events.contains("new disk, master drains for 600 s at most"), "{events}");
 
-    says(&gateway, &["drain", "backup"])?;
+    gateway.says(&["drain", "backup"])?;
     let receipt = wait::until(10 * SECOND, "the receipt of the second drain", || {
-        let receipts = says(&gateway, &["events", "--receipts", "--json"])?;
+        let receipts = gateway.says(&["events", "--receipts", "--json"])?;
         let receipts = receipts.lines().map(serde_json::from_str).collect::<Result<Vec<serde_json::Value>, _>>()?;
         Ok(receipts.into_iter().find(|receipt| receipt["from"] == "backup"))
     })?;
@@ -95,13 +88,13 @@ fn a_drain_ends_by_itself_and_what_makes_no_sense_is_refused() -> Result<()> {
         let answer = gateway.cli(arguments)?;
         assert_eq!(answer.code, code, "{arguments:?}: {answer:?}");
     }
-    let switched = says(&gateway, &["switch", "backup", "--drain"])?;
+    let switched = gateway.says(&["switch", "backup", "--drain"])?;
     assert!(switched.contains("running calls stay with master for 10m00s at most"), "{switched}");
-    let again = says(&gateway, &["drain", "master", "--for", "1s"])?;
+    let again = gateway.says(&["drain", "master", "--for", "1s"])?;
     assert!(again.contains("master drains for 1s more at most"), "{again}");
     wait_for(&gateway, &["events"], "the time of master to drain is over; it is fenced")?;
-    assert_eq!(says(&gateway, &["drain"])?, "no server drains\n");
-    says(&gateway, &["switch", "master"])?;
+    assert_eq!(gateway.says(&["drain"])?, "no server drains\n");
+    gateway.says(&["switch", "master"])?;
     backup.kill9()?;
     gateway.wait_until("the backup is down", SECOND, |status| status.health("backup") == "down")?;
     let alone = gateway.cli(&["drain", "master"])?;
@@ -120,6 +113,6 @@ fn a_server_that_was_only_paused_gets_its_running_calls_back_and_new_ones_stay()
     kill_process(id, Signal::CONT)?;
     wait_for(&gateway, &["events"], "master is back, and its running calls are its own again; it drains for 600 s")?;
     assert_eq!(gateway.status()?.active(), "backup");
-    assert!(says(&gateway, &["drain"])?.contains("pbx: master since"));
+    assert!(gateway.says(&["drain"])?.contains("pbx: master since"));
     Ok(())
 }
