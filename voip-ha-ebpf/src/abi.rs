@@ -41,7 +41,7 @@ pub use self::{
     calls::{CallEntry, CallKey, MAX_CALLS},
     endpoints::{ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, EndpointRow, ServicePlace, first_row, rows_of},
     entries::{
-        Forwarding, LINK_PROBES, LINK_ROWS, LinkEntry, MAX_SIP_PORTS, MAX_TAGS, NO_EXIT, Ports, ServerEntry,
+        Ends, Forwarding, LINK_PROBES, LINK_ROWS, LinkEntry, MAX_SIP_PORTS, MAX_TAGS, NO_EXIT, Ports, ServerEntry,
         ServiceEntry, VlanTag, link_rows, server_index,
     },
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
@@ -199,6 +199,8 @@ pub const ANY_PACKET: u32 = 0;
 pub const ANY_CALL: u32 = 1;
 /// That of the program which looks into SIP messages before that one.
 pub const ANY_MESSAGE: u32 = 2;
+/// That of the program which carries out what was decided.
+pub const ANY_VERDICT: u32 = 3;
 
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
+        ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
         REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, counter_index, flip_index, pending_index,
     },
     packet::{self, Frame, Network},
@@ -36,7 +36,9 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
         let verdict = steer::steer(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
-        return carry_out(&ctx, &mut frame, &network, &verdict);
+        if matches!(verdict.action.kind, Kind::Redirect) {
+            return carry_out(&ctx, &mut frame, &network, &verdict);
+        }
     }
     go_on(&ctx, ANY_PACKET)
 }
@@ -64,6 +66,16 @@ fn voip_ha_scan(ctx: XdpContext) -> u32 {
     go_on(&ctx, ANY_CALL)
 }
 
+/// Carries out what the programs before it have decided. It is one of its own because the stack is too small for both, and because
+/// the kernel's verifier need not follow it once for each of them.
+#[xdp]
+fn voip_ha_act(ctx: XdpContext) -> u32 {
+    let Some((network, verdict)) = memory::decided() else { return xdp_action::XDP_ABORTED };
+    // SAFETY: as above.
+    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    carry_out(&ctx, &mut frame, &network.bounded(), verdict)
+}
+
 #[inline(always)]
 fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
     // SAFETY: as above.
@@ -74,7 +86,14 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
             let network = network.bounded();
             let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS> { ctx });
             let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
-            carry_out(ctx, &mut frame, &network, verdict)
+            go_on(
+                ctx,
+                match (verdict.action.kind, verdict.class) {
+                    (Kind::AskCalls, Class::Sip) => ANY_MESSAGE,
+                    (Kind::AskCalls, _) => ANY_CALL,
+                    _ => ANY_VERDICT,
+                },
+            )
         }
         Err(reason) => {
             let verdict = steer::pass_by(reason);
@@ -97,9 +116,6 @@ fn go_on(ctx: &XdpContext, program: u32) -> u32 {
 /// Does what was decided about a packet.
 #[inline(always)]
 fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
-    if verdict.action.kind == Kind::AskCalls {
-        return go_on(ctx, if verdict.class == Class::Sip { ANY_MESSAGE } else { ANY_CALL });
-    }
     let bytes = frame.len() as u64;
     if let Some(first) = verdict.to_remember() {
         remember(&network.fragment_key(), first);

@@ -36,6 +36,14 @@ forgetting!(network, network: Network);
 forgetting!(verdict, verdict: Verdict);
 forgetting!(scan, scan: Scan);
 
+/// What the program before this one has put in the places of [`network`] and [`verdict`].
+#[inline(always)]
+pub(crate) fn decided() -> Option<(&'static Network, &'static Verdict)> {
+    let memory = maps::MEMORY.get_ptr(0)?;
+    // SAFETY: as above. That program has written them for the same packet.
+    Some(unsafe { (&(*memory).network, &(*memory).verdict) })
+}
+
 /// What the program before this one has put in the place of [`scan`].
 #[inline(always)]
 pub(crate) fn scanned() -> Option<&'static Scan> {

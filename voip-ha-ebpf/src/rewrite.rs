@@ -8,7 +8,7 @@ use core::mem::size_of;
 use crate::{
     abi::{Address, Family},
     checksum::Change,
-    packet::{ErrorOffsets, Ethernet, Frame, Icmp, Ipv4, Ipv6, Network, Udp},
+    packet::{ErrorOffsets, Frame, Icmp, Ipv4, Ipv6, Network, Udp, Word},
     steer::Hop,
 };
 
@@ -173,8 +173,9 @@ pub fn count_down(frame: &mut Frame<'_>, network: &Network) -> Option<()> {
 /// not lie inside the frame.
 #[inline(always)]
 pub fn address_frame(frame: &mut Frame<'_>, hop: &Hop) -> Option<()> {
-    let ethernet: &mut Ethernet = frame.at(0)?;
-    ethernet.source = hop.source;
-    ethernet.destination = hop.destination;
+    let ends: &mut [Word; 3] = frame.at(0)?;
+    for (there, word) in ends.iter_mut().zip(hop.ends.0) {
+        there.set(word);
+    }
     Some(())
 }

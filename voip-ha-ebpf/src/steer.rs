@@ -22,7 +22,7 @@ mod towards_server;
 
 use crate::{
     abi::{
-        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, Listing, MAX_TAGS, Mac,
+        Address, CallKey, Class, Endpoint, Ends, Family, FirstFragment, FlowKey, FragmentKey, Listing, MAX_TAGS,
         NO_EXIT, Outcome, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord, VlanTag,
     },
     packet::{self, Datagram, Frame, Network, NotDatagram, NotNetwork, Piece},
@@ -112,10 +112,8 @@ pub enum Route {
 pub struct Hop {
     /// Index in the map `DEVICES` of the device that the packet leaves by.
     pub exit: u32,
-    /// Ethernet address of that device.
-    pub source: Mac,
-    /// Ethernet address of the neighbour.
-    pub destination: Mac,
+    /// Ethernet addresses of the neighbour, and of that device.
+    pub ends: Ends,
     /// VLAN tags, the outer one first.
     pub tags: [VlanTag; MAX_TAGS],
 }
@@ -280,7 +278,7 @@ impl Action {
 
 impl Hop {
     const NONE: Self =
-        Self { exit: NO_EXIT, source: [0; 6], destination: [0; 6], tags: [VlanTag { protocol: 0, id: 0 }; MAX_TAGS] };
+        Self { exit: NO_EXIT, ends: Ends([0; 3]), tags: [VlanTag { protocol: 0, id: 0 }; MAX_TAGS] };
 }
 
 impl Verdict {

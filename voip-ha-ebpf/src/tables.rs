@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use voip_ha_ebpf::{
     abi::{
-        Address, CallKey, ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, Family, FirstFragment, FlowKey, FragmentKey,
+        Address, CallKey, ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, Ends, Family, FirstFragment, FlowKey, FragmentKey,
         LINK_PROBES, LINK_ROWS, ListedKey, Listing, ServerEntry, ServiceEntry, ServicePlace, Slot, SourceEntry,
         SourceKey, SteeringWord, first_row, server_index,
     },
@@ -189,7 +189,7 @@ fn leave_by(ifindex: u32, fib: &bpf_fib_lookup) -> Route {
         let exit = ifindex.wrapping_add(probe) % LINK_ROWS;
         let Some(link) = maps::LINKS.get(exit) else { break };
         if link.ifindex == ifindex {
-            return Route::Hop(Hop { exit, source: fib.smac, destination: fib.dmac, tags: link.tags });
+            return Route::Hop(Hop { exit, ends: Ends::new(fib.dmac, fib.smac), tags: link.tags });
         }
         if link.ifindex == 0 {
             break;

@@ -109,8 +109,9 @@ pub struct VlanTag {
 impl NextHop {
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let ServerEntry { ifindex, mtu, source, next_hop: destination, tags, .. } = *entry;
-        let hop = Self { ifindex, mtu, source, destination, vlans: tags.map(VlanTag::from) };
+        let ServerEntry { ifindex, mtu, ends, tags, .. } = *entry;
+        let (source, destination, vlans) = (ends.source(), ends.destination(), tags.map(VlanTag::from));
+        let hop = Self { ifindex, mtu, source, destination, vlans };
         (hop.ifindex != 0).then_some(hop)
     }
 }

@@ -82,10 +82,8 @@ pub struct ServerEntry {
     pub ifindex: u32,
     /// Most bytes of an IP packet that the device takes.
     pub mtu: u32,
-    /// Ethernet address of the next hop towards the server.
-    pub next_hop: Mac,
-    /// Ethernet address of that device.
-    pub source: Mac,
+    /// Ethernet addresses of the next hop towards the server, and of that device.
+    pub ends: Ends,
     /// Tags of frames towards the server, the outer one first.
     pub tags: [VlanTag; MAX_TAGS],
     /// [`Forwarding`] as a number.
@@ -94,6 +92,32 @@ pub struct ServerEntry {
     pub by_stack: u32,
     /// The device's index in the map `DEVICES`; [`NO_EXIT`] if it is not there.
     pub exit: u32,
+}
+
+/// The two addresses at the beginning of an Ethernet frame, as they lie there. In words, because the packet path copies them.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ends(pub [u32; 3]);
+
+impl Ends {
+    /// Of a frame from `source` to `destination`.
+    pub const fn new(destination: Mac, source: Mac) -> Self {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (destination, source);
+        let (first, second) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
+        Self([first, second, u32::from_ne_bytes([i, j, k, l])])
+    }
+
+    /// The receiver.
+    pub const fn destination(self) -> Mac {
+        let ([a, b, c, d], [e, f, ..]) = (self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes());
+        [a, b, c, d, e, f]
+    }
+
+    /// The sender.
+    pub const fn source(self) -> Mac {
+        let ([.., a, b], [c, d, e, f]) = (self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes());
+        [a, b, c, d, e, f]
+    }
 }
 
 /// An index that no entry of the map `DEVICES` has.

@@ -33,8 +33,10 @@ pub struct Word([u8; 4]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Wide([u8; 8], [u8; 8]);
 
-// SAFETY: u8 only.
-unsafe impl<const N: usize> Bytes for [u8; N] {}
+// SAFETY: what the trait is about.
+unsafe impl Bytes for u8 {}
+// SAFETY: an array of such only.
+unsafe impl<T: Bytes, const N: usize> Bytes for [T; N] {}
 // SAFETY: arrays of u8 only.
 unsafe impl Bytes for Half {}
 // SAFETY: arrays of u8 only.

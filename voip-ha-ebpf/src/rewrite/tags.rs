@@ -40,8 +40,8 @@ pub fn tag_frame(frame: &mut Frame<'_>, hop: &Hop, family: Family, priority: u16
         control: Half::new((of.id | priority).to_be()),
         ethertype: Half::new(ethertype),
     };
-    *frame.at(0)? =
-        Ethernet { destination: hop.destination, source: hop.source, ethertype: Half::new(announced(outer)) };
+    let (destination, source) = (hop.ends.destination(), hop.ends.source());
+    *frame.at(0)? = Ethernet { destination, source, ethertype: Half::new(announced(outer)) };
     if outer.id != 0 {
         *frame.at(ETHERNET_LEN)? = tag(outer, announced(inner));
         if inner.id != 0 {

@@ -138,7 +138,6 @@ pub(super) fn send(
         }
         return Action::by_stack(rewrite, Outcome::ToServerByStack);
     }
-    let (source, destination) = (entry.source, entry.next_hop);
-    let hop = Hop { exit: entry.exit, source, destination, tags: entry.tags };
+    let hop = Hop { exit: entry.exit, ends: entry.ends, tags: entry.tags };
     Action::redirect(rewrite, hop, Outcome::ToServer)
 }

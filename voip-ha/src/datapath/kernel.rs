@@ -7,7 +7,7 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use voip_ha_ebpf::abi::{
-    self, Address, Endpoint, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Ports, ServerEntry, ServerNumber, ServiceEntry,
+    self, Address, Endpoint, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Ports, Ends, ServerEntry, ServerNumber, ServiceEntry,
     SignalRecord, Slot, server_index,
 };
 
@@ -239,8 +239,9 @@ impl Datapath for KernelDatapath {
         let exit = self.tables.exit(hop.ifindex)?;
         let mut new = old;
         let entry = &mut new[family as usize];
-        let NextHop { ifindex, mtu, source, destination: next_hop, vlans } = hop;
-        *entry = ServerEntry { ifindex, mtu, next_hop, source, tags: vlans.map(Into::into), exit, ..*entry };
+        let NextHop { ifindex, mtu, source, destination, vlans } = hop;
+        let (ends, tags) = (Ends::new(destination, source), vlans.map(Into::into));
+        *entry = ServerEntry { ifindex, mtu, ends, tags, exit, ..*entry };
         if new == old {
             return Ok(());
         }
