@@ -46,8 +46,8 @@ pub use self::{
     },
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
     notes::{
-        EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
-        REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
+        Counter, EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_TALLIES, Pending,
+        REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, Tally, TrafficEntry, flip_index, tally_index,
     },
     protection::{
         DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_LISTED_PER_SERVICE, MAX_SOURCES,
@@ -105,16 +105,6 @@ impl Slot {
     pub const fn other_bank(self) -> Self {
         Self(self.0 ^ 1)
     }
-}
-
-/// Value of the per-CPU map `COUNTERS`, whose index comes from [`counter_index`].
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Counter {
-    /// Frames.
-    pub packets: u64,
-    /// Bytes of those frames, Ethernet header included.
-    pub bytes: u64,
 }
 
 named_enum! {
@@ -206,19 +196,6 @@ pub const ANY_VERDICT: u32 = 3;
 pub const OUTCOMES: u32 = 32;
 /// Places for classes in the counters.
 pub const CLASSES: u32 = 3;
-/// Entries of the map `COUNTERS`: one block for each server, and one for packets that no server is concerned with.
-pub const MAX_COUNTERS: u32 = (MAX_SERVERS + 1) * CLASSES * OUTCOMES;
-
-/// Index in the map `COUNTERS`. `None` is the block of packets that no server is concerned with.
-#[inline(always)]
-pub const fn counter_index(server: Option<ServerNumber>, class: Class, outcome: Outcome) -> u32 {
-    let block = match server {
-        Some(ServerNumber(number)) => number,
-        None => MAX_SERVERS,
-    };
-    (block * CLASSES + class as u32) * OUTCOMES + outcome as u32
-}
-
 // The layouts as the kernel stores them. A line that fails here asks for a new ABI_VERSION.
 const _: () = {
     assert!(size_of::<SteeringWord>() == 8 && align_of::<SteeringWord>() == 8);
@@ -231,7 +208,7 @@ const _: () = {
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<TrafficEntry>() == 64 && align_of::<TrafficEntry>() == 64);
     assert!(size_of::<SignalRecord>() == 16);
-    assert!(size_of::<PendingEntry>() == 16);
+    assert!(size_of::<Tally>() == 32 + 16 * OUTCOMES as usize);
     assert!(size_of::<FlipEntry>() == 32);
     assert!(size_of::<FlowKey>() == 24);
     assert!(size_of::<FlowEntry>() == 16);
@@ -250,9 +227,9 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-        LimitEntry, LinkEntry, ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
-        SteeringWord, TrafficEntry,
+        CallEntry, CallKey, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+        LimitEntry, LinkEntry, ListedKey, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
+        SteeringWord, Tally, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -269,12 +246,10 @@ mod pod {
     unsafe impl aya::Pod for ServerEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 8 bytes.
     unsafe impl aya::Pod for LinkEntry {}
-    // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
-    unsafe impl aya::Pod for Counter {}
     // SAFETY: repr(C) integers without padding: 8 + 8 + 48 bytes.
     unsafe impl aya::Pod for TrafficEntry {}
-    // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
-    unsafe impl aya::Pod for PendingEntry {}
+    // SAFETY: repr(C) integers without padding: 16 + 8 + 8 bytes, and 16 for each outcome.
+    unsafe impl aya::Pod for Tally {}
     // SAFETY: repr(C) integers without padding: four of 8 bytes.
     unsafe impl aya::Pod for FlipEntry {}
     // SAFETY: repr(C) integers without padding: 16 + 4 + 2 + 2 bytes.

@@ -62,6 +62,15 @@ impl Change {
     }
 }
 
+/// The checksum after the first byte of a pair that it covers has become one less (RFC 1141), as it does at every router.
+#[inline(always)]
+pub fn after_one_less(checksum: u16) -> u16 {
+    const ONE: u32 = u16::from_ne_bytes([1, 0]) as u32;
+    let sum = u32::from(checksum) + ONE;
+    // A sum of all ones is the other zero, and a checksum never is that.
+    (sum + u32::from(sum >= 0xffff)) as u16
+}
+
 /// The checksum of data in which the checksum itself is zero (RFC 1071), and of what else `before` stands for. Of up to 64 KiB.
 #[inline(always)]
 pub fn of<const N: usize>(data: &[u8; N], before: Change) -> u16 {

@@ -7,7 +7,10 @@ mod maps;
 mod memory;
 mod tables;
 
-use core::ptr::{read_volatile, write_volatile};
+use core::{
+    hint::black_box,
+    ptr::{read_volatile, write_volatile},
+};
 
 use aya_ebpf::{
     bindings::{BPF_ANY, xdp_action},
@@ -19,12 +22,12 @@ use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
         ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
-        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, counter_index, flip_index, pending_index,
+        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, flip_index, tally_index, Tally, OUTCOMES,
     },
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
-    steer::{self, Action, FlipId, Hop, Kind, News, Note, Verdict},
+    steer::{self, Action, Hop, Kind, News, Note, Verdict},
 };
 
 use crate::tables::KernelTables;
@@ -97,7 +100,9 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
         }
         Err(reason) => {
             let verdict = steer::pass_by(reason);
-            count(&verdict, verdict.action.outcome, frame.len() as u64);
+            if let Some(tally) = tally(&verdict) {
+                count(tally, verdict.action.outcome, frame.len() as u64);
+            }
             xdp_action::XDP_PASS
         }
     }
@@ -121,10 +126,12 @@ fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict
         remember(&network.fragment_key(), first);
     }
     let (action, outcome) = apply(ctx, frame, network, &verdict.action);
-    if let Some(server) = verdict.server {
-        note(server, network, verdict, outcome);
+    if let Some(tally) = tally(verdict) {
+        count(tally, outcome, bytes);
+        if let Some(server) = verdict.server {
+            note(tally, server, network, verdict, outcome);
+        }
     }
-    count(verdict, outcome, bytes);
     // Level 0, the default, is constant data for the verifier, which then removes all of this from the program.
     if action != xdp_action::XDP_REDIRECT {
         debug!(ctx, "frame of {} bytes not redirected: outcome {}", bytes, outcome as u8);
@@ -213,16 +220,21 @@ fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome)
     }
 }
 
+/// Where the packet is counted.
 #[inline(always)]
-fn count(verdict: &Verdict, outcome: Outcome, bytes: u64) {
-    let index = counter_index(verdict.server, verdict.class, outcome);
-    if let Some(counter) = maps::COUNTERS.get_ptr_mut(index) {
-        // SAFETY: this CPU's own value, and XDP programs on one CPU do not interrupt each other.
-        unsafe {
-            (*counter).packets += 1;
-            (*counter).bytes += bytes;
-        }
-    }
+fn tally(verdict: &Verdict) -> Option<&'static mut Tally> {
+    let tally = maps::COUNTERS.get_ptr_mut(tally_index(verdict.server, verdict.class))?;
+    // SAFETY: this CPU's own value, XDP programs on one CPU do not interrupt each other, and this is called once in a run.
+    Some(unsafe { &mut *tally })
+}
+
+#[inline(always)]
+fn count(tally: &mut Tally, outcome: Outcome, bytes: u64) {
+    // The compiler knows that there are no more outcomes than places, and the verifier does not.
+    let place = black_box(outcome as usize) % OUTCOMES as usize;
+    let counter = &mut tally.outcomes[place];
+    counter.packets += 1;
+    counter.bytes += bytes;
 }
 
 /// Only of the first fragment of a datagram. A map that takes no more leaves the others as if the first one had not been seen.
@@ -234,15 +246,15 @@ fn remember(key: &FragmentKey, first: FirstFragment) {
 }
 
 #[inline(always)]
-fn note(server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Outcome) {
+fn note(tally: &mut Tally, server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Outcome) {
     let (class, note) = (verdict.class, &verdict.note);
     match note.news {
         News::Sent if matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack) => {
-            note_sent(server, class, note);
+            note_sent(tally, server, class, note);
             calls::note(note, network.source, true);
         }
         News::Heard if matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack) => {
-            note_heard(server, class, note.flip, note.is_target);
+            note_heard(tally, server, class, note);
             calls::note(note, network.destination, note.is_new_flow);
         }
         News::Refused => note_refused(server, note.code),
@@ -254,22 +266,22 @@ fn note(server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Out
 // volatile, so that it is one load or one store of a word. Two CPUs may both store; either value is right.
 
 #[inline(always)]
-fn note_sent(server: ServerNumber, class: Class, note: &Note) {
+fn note_sent(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note) {
     let Some(traffic) = maps::TRAFFIC.get_ptr(server.0) else { return };
-    let Some(pending) = maps::PENDING.get_ptr_mut(pending_index(server, class)) else { return };
-    // SAFETY: as above for what is shared. The count is this CPU's own, and XDP programs on one CPU do not interrupt each
-    // other; the time last, or who reads would take the old count for one of the new time.
+    let pending = &mut tally.pending;
+    // SAFETY: as above for what is shared. The time last, or who reads would take the old count for one of the new time.
     unsafe {
         let heard_at = read_volatile(&raw const (*traffic).heard_at);
-        let before = if (*pending).heard_at == heard_at { (*pending).packets } else { 0 };
-        write_volatile(&raw mut (*pending).packets, before + 1);
-        write_volatile(&raw mut (*pending).heard_at, heard_at);
-    }
-    // To a draining server: that is no news about the flip away from it.
-    if !note.is_target {
-        return;
+        let before = if pending.heard_at == heard_at { pending.packets } else { 0 };
+        write_volatile(&raw mut pending.packets, before + 1);
+        write_volatile(&raw mut pending.heard_at, heard_at);
     }
     let flip = note.flip;
+    // To a draining server: that is no news about the flip away from it.
+    if !note.is_target || tally.stamped_to == u64::from(flip.epoch) {
+        return;
+    }
+    tally.stamped_to = flip.epoch.into();
     if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
         // SAFETY: as above.
         unsafe { stamp(&raw mut (*entry).first_to, flip.epoch, || bpf_ktime_get_ns()) };
@@ -277,7 +289,7 @@ fn note_sent(server: ServerNumber, class: Class, note: &Note) {
 }
 
 #[inline(always)]
-fn note_heard(server: ServerNumber, class: Class, flip: FlipId, is_target: bool) {
+fn note_heard(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note) {
     let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) else { return };
     // SAFETY: a helper without arguments; for the rest as above.
     let now = unsafe {
@@ -287,9 +299,11 @@ fn note_heard(server: ServerNumber, class: Class, flip: FlipId, is_target: bool)
         }
         now
     };
-    if !is_target {
+    let flip = note.flip;
+    if !note.is_target || tally.stamped_back == u64::from(flip.epoch) {
         return;
     }
+    tally.stamped_back = flip.epoch.into();
     if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
         // SAFETY: as above.
         unsafe { stamp(&raw mut (*entry).first_back, flip.epoch, || now) };

@@ -6,10 +6,10 @@ use aya_ebpf::{
     maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use voip_ha_ebpf::abi::{
-    CallEntry, CallKey, Counter, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_WAYS, PendingEntry,
-    SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
+    CallEntry, CallKey, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+    LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_LISTED, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS,
+    SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
 };
 
 use voip_ha_ebpf::sip::Desk;
@@ -35,10 +35,6 @@ pub(crate) static STEERING: Array<SteeringWord> = Array::pinned(MAX_SERVICES, BP
 /// Server → when it was last heard and refused. Mapped into the controller's memory as well.
 #[map]
 pub(crate) static TRAFFIC: Array<TrafficEntry> = Array::pinned(MAX_SERVERS, BPF_F_MMAPABLE);
-
-/// Server and class → packets that it was sent since it was last heard.
-#[map]
-pub(crate) static PENDING: PerCpuArray<PendingEntry> = PerCpuArray::pinned(MAX_PENDING, 0);
 
 /// Service, epoch and class → the first packets after that flip.
 #[map]
@@ -72,9 +68,9 @@ pub(crate) static SOURCES: LruHashMap<SourceKey, SourceEntry> = LruHashMap::pinn
 #[map]
 pub(crate) static SIGNALS: RingBuf = RingBuf::pinned(SIGNALS_BYTES, 0);
 
-/// What became of the packets, by server, class and outcome.
+/// Server and class → what became of the packets.
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(MAX_COUNTERS, 0);
+pub(crate) static COUNTERS: PerCpuArray<Tally> = PerCpuArray::pinned(MAX_TALLIES, 0);
 
 /// Device of the routing table → how frames leave by it.
 #[map]

@@ -7,7 +7,7 @@ use core::mem::size_of;
 
 use crate::{
     abi::{Address, Family},
-    checksum::Change,
+    checksum::{self, Change},
     packet::{ErrorOffsets, Frame, Icmp, Ipv4, Ipv6, Network, Udp, Word},
     steer::Hop,
 };
@@ -155,11 +155,8 @@ pub fn count_down(frame: &mut Frame<'_>, network: &Network) -> Option<()> {
     match network.family {
         Family::V4 => {
             let ip: &mut Ipv4 = frame.at(network.offset)?;
-            let [ttl, protocol] = ip.ttl_protocol;
-            let counted_down = [ttl.wrapping_sub(1), protocol];
-            let change = Change::of_pair(u16::from_ne_bytes(ip.ttl_protocol), u16::from_ne_bytes(counted_down));
-            ip.checksum.set(change.apply(ip.checksum.get()));
-            ip.ttl_protocol = counted_down;
+            ip.ttl_protocol[0] = ip.ttl_protocol[0].wrapping_sub(1);
+            ip.checksum.set(checksum::after_one_less(ip.checksum.get()));
         }
         Family::V6 => {
             let ip: &mut Ipv6 = frame.at(network.offset)?;

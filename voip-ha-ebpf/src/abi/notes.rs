@@ -1,6 +1,6 @@
 //! What the packet path leaves for whoever judges servers and writes receipts.
 
-use super::{Address, CLASSES, Class, MAX_SERVERS, MAX_SERVICES, ServerNumber};
+use super::{Address, CLASSES, Class, MAX_SERVERS, MAX_SERVICES, OUTCOMES, ServerNumber};
 
 /// Signs of life and death of a server, entry of the map `TRAFFIC`, whose index is a [`ServerNumber`]. A cache line of its
 /// own. All times are `CLOCK_MONOTONIC` in nanoseconds; 0 for never.
@@ -49,27 +49,55 @@ impl SignalRecord {
     }
 }
 
-/// Packets that one CPU redirected to a server since that was last heard, value of the per-CPU map `PENDING`, whose index
-/// comes from [`pending_index`].
+/// What one CPU has counted of the packets of one class that concern one server, or none: value of the per-CPU map `COUNTERS`, whose
+/// index comes from [`tally_index`]. All in one place, because a packet's way to it costs more than what is written there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Packets that the server was sent since it was last heard.
+    pub pending: Pending,
+    /// Epoch of the latest flip whose first packet to the server, as far as this CPU knows, has its stamp; 0 for none.
+    pub stamped_to: u64,
+    /// The same of the first packet from the server.
+    pub stamped_back: u64,
+    /// What became of the packets, by [`Outcome`](super::Outcome).
+    pub outcomes: [Counter; OUTCOMES as usize],
+}
+
+/// Frames with the same outcome.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counter {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of those frames, Ethernet header included.
+    pub bytes: u64,
+}
+
+/// Entries of the map `COUNTERS`: three for each server, and three for packets that no server is concerned with.
+pub const MAX_TALLIES: u32 = (MAX_SERVERS + 1) * CLASSES;
+
+/// Index in the map `COUNTERS`. `None`: of packets that no server is concerned with.
+#[inline(always)]
+pub const fn tally_index(server: Option<ServerNumber>, class: Class) -> u32 {
+    let block = match server {
+        Some(ServerNumber(number)) => number,
+        None => MAX_SERVERS,
+    };
+    block * CLASSES + class as u32
+}
+
+/// Packets that one CPU redirected to a server since that was last heard.
 ///
 /// A CPU that finds another time in `TRAFFIC` than the one it noted begins its count anew. So no packet writes what another
 /// CPU reads, and who reads adds up the CPUs that have noted the present time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct PendingEntry {
+pub struct Pending {
     /// [`TrafficEntry::heard_at`] as this CPU last saw it.
     pub heard_at: u64,
     /// Packets that this CPU redirected to the server since.
     pub packets: u64,
-}
-
-/// Entries of the map `PENDING`.
-pub const MAX_PENDING: u32 = MAX_SERVERS * CLASSES;
-
-/// Index in the map `PENDING`.
-#[inline(always)]
-pub const fn pending_index(server: ServerNumber, class: Class) -> u32 {
-    server.0 * CLASSES + class as u32
 }
 
 /// The first packet of one direction under one epoch.

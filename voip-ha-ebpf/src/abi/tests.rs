@@ -102,15 +102,13 @@ fn a_port_has_the_class_that_the_service_gives_it() {
 }
 
 #[test]
-fn no_two_counters_share_an_index_and_none_is_outside_the_map() {
+fn no_two_tallies_share_an_index_and_none_is_outside_the_map() {
     let servers = (0..MAX_SERVERS).map(|number| Some(ServerNumber(number))).chain([None]);
     let mut seen = HashSet::new();
     for server in servers {
         for &class in Class::ALL {
-            for &outcome in Outcome::ALL {
-                let index = counter_index(server, class, outcome);
-                assert!(index < MAX_COUNTERS && seen.insert(index), "{server:?} {class:?} {outcome:?}");
-            }
+            let index = tally_index(server, class);
+            assert!(index < MAX_TALLIES && seen.insert(index), "{server:?} {class:?}");
         }
     }
 }

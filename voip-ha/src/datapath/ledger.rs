@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use voip_ha_ebpf::abi::{Class, ServerNumber, Stamp, flip_index, pending_index};
+use voip_ha_ebpf::abi::{Class, ServerNumber, Stamp, flip_index, tally_index};
 
 use super::{Heard, pins::Pins, tables::Tables};
 
@@ -103,9 +103,8 @@ impl Ledger {
         let number = self.number(server)?;
         let heard_at = self.tables.signs(number)?.heard_at;
         let sent = |class| -> Result<u64> {
-            let index = pending_index(number, class);
-            let cpus = self.tables.pending.get(&index, 0).with_context(|| format!("cannot read PENDING[{index}]"))?;
-            Ok(cpus.iter().filter(|cpu| cpu.heard_at == heard_at).map(|cpu| cpu.packets).sum())
+            let cpus = self.tables.tallies(tally_index(Some(number), class))?;
+            Ok(cpus.iter().map(|cpu| cpu.pending).filter(|cpu| cpu.heard_at == heard_at).map(|cpu| cpu.packets).sum())
         };
         Ok(SentSinceHeard { sip: sent(Class::Sip)?, rtp: sent(Class::Rtp)?, heard_at: time(heard_at) })
     }

@@ -9,14 +9,14 @@ mod take;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, lpm_trie::Key};
+use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuValues, lpm_trie::Key};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
-    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS,
-    MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES,
-    MAX_SOURCES, MAX_WAYS, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
-    ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, TrafficEntry, counter_index, server_index,
+    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_LISTED, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS, Outcome, Ports,
+    SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally,
+    TrafficEntry, server_index, tally_index,
 };
 
 pub use self::{links::Link, protection::Source};
@@ -48,7 +48,6 @@ pub(super) const TRAFFIC: &str = "TRAFFIC";
 pub(super) const SIGNALS: &str = "SIGNALS";
 /// Written by `object`.
 pub(super) const PROGRAMS: &str = "PROGRAMS";
-const PENDING: &str = "PENDING";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
 const CALLS: &str = "CALLS";
@@ -60,13 +59,12 @@ const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 18] = [
+const LAYOUTS: [Layout; 17] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
     Layout::of::<u32, SteeringWord>(STEERING, MapType::Array, MAX_SERVICES),
     Layout::of::<u32, TrafficEntry>(TRAFFIC, MapType::Array, MAX_SERVERS),
-    Layout::of::<u32, PendingEntry>(PENDING, MapType::PerCpuArray, MAX_PENDING),
     Layout::of::<u32, FlipEntry>(FLIPS, MapType::Array, MAX_FLIPS),
     Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
     Layout::of::<CallKey, CallEntry>(CALLS, MapType::LruHash, MAX_CALLS),
@@ -75,7 +73,7 @@ const LAYOUTS: [Layout; 18] = [
     Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
     Layout::of::<SourceKey, SourceEntry>(SOURCES, MapType::LruHash, MAX_SOURCES),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
-    Layout::of::<u32, Counter>(COUNTERS, MapType::PerCpuArray, MAX_COUNTERS),
+    Layout::of::<u32, Tally>(COUNTERS, MapType::PerCpuArray, MAX_TALLIES),
     Layout::of::<u32, LinkEntry>(LINKS, MapType::Array, LINK_ROWS),
     // The value is an interface index and a program (struct bpf_devmap_val, kernel 5.8).
     Layout::of::<u32, u64>(DEVICES, MapType::DevMap, LINK_ROWS),
@@ -178,8 +176,6 @@ pub struct Tables {
     pub steering: Array<MapData, SteeringWord>,
     /// Server → when it was last heard and refused.
     pub signs: Array<MapData, TrafficEntry>,
-    /// Server and class → packets that it was sent since, by each CPU.
-    pub pending: PerCpuArray<MapData, PendingEntry>,
     /// Service, epoch and class → the first packets after that flip.
     pub flips: Array<MapData, FlipEntry>,
     /// RTP flows seen while flows are counted.
@@ -195,7 +191,7 @@ pub struct Tables {
     /// Sender of SIP → what it has spent.
     sources: HashMap<MapData, SourceKey, SourceEntry>,
     /// What became of the packets.
-    pub counters: PerCpuArray<MapData, Counter>,
+    counters: PerCpuArray<MapData, Tally>,
     /// Device of the routing table → how frames leave by it.
     pub links: Array<MapData, LinkEntry>,
     /// The devices that frames leave by.
@@ -217,7 +213,6 @@ impl Tables {
             servers: open(pins, SERVERS)?.try_into()?,
             steering: open(pins, STEERING)?.try_into()?,
             signs: open(pins, TRAFFIC)?.try_into()?,
-            pending: open(pins, PENDING)?.try_into()?,
             flips: open(pins, FLIPS)?.try_into()?,
             flows: open(pins, FLOWS)?.try_into()?,
             calls: open(pins, CALLS)?.try_into()?,
@@ -315,17 +310,39 @@ impl Tables {
     pub fn traffic(&self, server: Option<ServerNumber>) -> Result<Vec<Traffic>> {
         let mut traffic = Vec::new();
         for &class in Class::ALL {
-            for &outcome in Outcome::ALL {
-                let index = counter_index(server, class, outcome);
-                let values = self.counters.get(&index, 0).with_context(|| format!("cannot read COUNTERS[{index}]"))?;
-                let packets = values.iter().map(|value| value.packets).sum();
-                let bytes = values.iter().map(|value| value.bytes).sum();
+            for (outcome, Counter { packets, bytes }) in self.outcomes(server, class)? {
                 if packets > 0 {
                     traffic.push(Traffic { server, class: class.name(), outcome: outcome.name(), packets, bytes });
                 }
             }
         }
         Ok(traffic)
+    }
+
+    /// What all CPUs have counted of one class of packets, by outcome.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn outcomes(&self, server: Option<ServerNumber>, class: Class) -> Result<Vec<(Outcome, Counter)>> {
+        let tallies = self.tallies(tally_index(server, class))?;
+        let sum = |outcome: Outcome, of: fn(&Counter) -> u64| {
+            tallies.iter().map(|tally| of(&tally.outcomes[outcome as usize])).sum()
+        };
+        let counter = |outcome| Counter {
+            packets: sum(outcome, |counter| counter.packets),
+            bytes: sum(outcome, |counter| counter.bytes),
+        };
+        Ok(Outcome::ALL.iter().map(|&outcome| (outcome, counter(outcome))).collect())
+    }
+
+    /// What each CPU has counted.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn tallies(&self, index: u32) -> Result<PerCpuValues<Tally>> {
+        self.counters.get(&index, 0).with_context(|| format!("cannot read COUNTERS[{index}]"))
     }
 
     /// Size and memory of all maps.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber, counter_index};
+use anyhow::Result;
+use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber};
 
 use crate::{
     config::{Addresses, Config},
@@ -69,13 +69,12 @@ impl KernelLedger {
         Ok(Self { ledger, services, servers })
     }
 
-    fn sum(&self, number: ServerNumber, outcome: Outcome) -> Result<u64> {
+    /// Bytes that became one of these of a server.
+    fn sum(&self, number: ServerNumber, wanted: [Outcome; 2]) -> Result<u64> {
         let mut sum = 0;
         for class in [Class::Sip, Class::Rtp] {
-            let index = counter_index(Some(number), class, outcome);
-            let counters = self.ledger.tables().counters.get(&index, 0);
-            let counters = counters.with_context(|| format!("cannot read COUNTERS[{index}]"))?;
-            sum += counters.iter().map(|counter| counter.bytes).sum::<u64>();
+            let outcomes = self.ledger.tables().outcomes(Some(number), class)?;
+            sum += outcomes.iter().filter(|(of, _)| wanted.contains(of)).map(|(_, counter)| counter.bytes).sum::<u64>();
         }
         Ok(sum)
     }
@@ -101,8 +100,8 @@ impl Ledger for KernelLedger {
     fn bytes(&self, service: ServiceId) -> Result<Bytes> {
         let mut bytes = Bytes::default();
         for number in &self.services[service.0].numbers {
-            bytes.to_servers += self.sum(*number, Outcome::ToServer)? + self.sum(*number, Outcome::ToServerByStack)?;
-            bytes.to_clients += self.sum(*number, Outcome::ToClient)? + self.sum(*number, Outcome::ToClientByStack)?;
+            bytes.to_servers += self.sum(*number, [Outcome::ToServer, Outcome::ToServerByStack])?;
+            bytes.to_clients += self.sum(*number, [Outcome::ToClient, Outcome::ToClientByStack])?;
         }
         Ok(bytes)
     }

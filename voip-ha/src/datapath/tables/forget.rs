@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use aya::maps::PerCpuValues;
 use voip_ha_ebpf::abi::{
-    CLASSES, Class, Counter, FlowEntry, FlowKey, MAX_CALLS, MAX_FLOWS, MAX_FRAGMENTS, MAX_SERVICES, OUTCOMES, Outcome,
-    PendingEntry, ServerNumber, TrafficEntry, counter_index, pending_index,
+    Class, FlowEntry, FlowKey, MAX_CALLS, MAX_FLOWS, MAX_FRAGMENTS, MAX_SERVICES, ServerNumber, Tally, TrafficEntry,
+    tally_index,
 };
 
 use super::Tables;
@@ -12,20 +12,18 @@ use super::Tables;
 impl Tables {
     /// Forgets all that was counted and seen of one server: a new one takes its number.
     pub(in crate::datapath) fn forget(&mut self, server: ServerNumber) -> Result<()> {
-        let first = counter_index(Some(server), Class::Other, Outcome::ToServer);
-        for index in first..first + CLASSES * OUTCOMES {
-            let zeros = everywhere(Counter::default())?;
-            self.counters.set(index, zeros, 0).with_context(|| format!("cannot write COUNTERS[{index}]"))?;
+        for &class in Class::ALL {
+            self.write_tally(tally_index(Some(server), class), Tally::default())?;
         }
         self.signs
             .set(server.0, TrafficEntry::default(), 0)
             .with_context(|| format!("cannot write TRAFFIC[{}]", server.0))?;
-        for &class in Class::ALL {
-            let index = pending_index(server, class);
-            let zeros = everywhere(PendingEntry::default())?;
-            self.pending.set(index, zeros, 0).with_context(|| format!("cannot write PENDING[{index}]"))?;
-        }
         Ok(())
+    }
+
+    /// Has all CPUs begin with this tally.
+    pub(super) fn write_tally(&mut self, index: u32, tally: Tally) -> Result<()> {
+        self.counters.set(index, everywhere(tally)?, 0).with_context(|| format!("cannot write COUNTERS[{index}]"))
     }
 
     /// Forgets first fragments: a server whose slot they name has left.
@@ -68,7 +66,7 @@ impl Tables {
 }
 
 /// A value for each CPU.
-pub(super) fn everywhere<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>> {
+fn everywhere<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>> {
     let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))?;
     vec![value; cpus].try_into().context("one value for each CPU")
 }

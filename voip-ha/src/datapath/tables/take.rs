@@ -1,10 +1,9 @@
 //! Taking out of the maps what was noted, for who reads it once.
 
-use anyhow::{Context as _, Result};
-use aya::maps::PerCpuValues;
-use voip_ha_ebpf::abi::{Class, Counter, Outcome, ServerNumber, counter_index};
+use anyhow::Result;
+use voip_ha_ebpf::abi::{Class, Outcome, ServerNumber, Tally, tally_index};
 
-use super::{Tables, forget::everywhere};
+use super::Tables;
 
 /// What a frame was counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +19,10 @@ impl Tables {
         let mut taken = Vec::new();
         for server in servers.iter().copied().map(Some).chain([None]) {
             for &class in Class::ALL {
-                for &outcome in Outcome::ALL {
-                    let index = counter_index(server, class, outcome);
-                    let values =
-                        self.counters.get(&index, 0).with_context(|| format!("cannot read COUNTERS[{index}]"))?;
-                    if values.iter().any(|value| value.packets > 0) {
-                        let zeros: PerCpuValues<Counter> = everywhere(Counter::default())?;
-                        self.counters
-                            .set(index, zeros, 0)
-                            .with_context(|| format!("cannot write COUNTERS[{index}]"))?;
-                        taken.push(CountedAs { server, class, outcome });
-                    }
-                }
+                let counters = self.outcomes(server, class)?;
+                let counted = counters.iter().filter(|(_, counter)| counter.packets > 0);
+                taken.extend(counted.map(|(outcome, _)| CountedAs { server, class, outcome: *outcome }));
+                self.write_tally(tally_index(server, class), Tally::default())?;
             }
         }
         Ok(taken)
