@@ -86,9 +86,9 @@ pub struct Ipv6 {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Udp {
-    source: [u8; 2],
-    destination: [u8; 2],
-    length: [u8; 2],
+    source: Half,
+    destination: Half,
+    length: Half,
     /// Checksum over pseudo header, header and payload; 0 means none.
     pub checksum: Half,
 }
@@ -133,6 +133,14 @@ impl Ipv6 {
     }
 }
 
+impl Udp {
+    /// Sender's and receiver's port, in host order.
+    #[inline(always)]
+    fn ports(&self) -> (u16, u16) {
+        (u16::from_be(self.source.get()), u16::from_be(self.destination.get()))
+    }
+}
+
 /// The ports of a UDP datagram, in host order, and where its header is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
@@ -174,13 +182,13 @@ pub fn datagram(frame: &mut Frame<'_>, network: &Network) -> Result<Datagram, No
         return Err(if is_whole { NotDatagram::LaterFragment } else { NotDatagram::Malformed });
     }
     let udp: &mut Udp = frame.at(offset).ok_or(NotDatagram::Malformed)?;
-    let udp_length = usize::from(u16::from_be_bytes(udp.length));
+    let udp_length = usize::from(u16::from_be(udp.length.get()));
     let packet_end = network.end();
     let here = if piece == Piece::First { size_of::<Udp>() } else { udp_length };
     if udp_length < size_of::<Udp>() || offset + here > packet_end || packet_end > frame_length {
         return Err(NotDatagram::Malformed);
     }
-    let (source_port, destination_port) = (u16::from_be_bytes(udp.source), u16::from_be_bytes(udp.destination));
+    let (source_port, destination_port) = udp.ports();
     let payload = (packet_end - offset).min(udp_length) - size_of::<Udp>();
     Ok(Datagram { source_port, destination_port, offset, payload })
 }

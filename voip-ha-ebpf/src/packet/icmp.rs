@@ -96,7 +96,7 @@ pub fn icmp_error(frame: &mut Frame<'_>, network: &Network) -> Option<IcmpError>
         && let Some(udp) = frame.at::<Udp>(offsets.udp)
         && offsets.udp + size_of::<Udp>() <= packet_end
     {
-        (source_port, destination_port) = (u16::from_be_bytes(udp.source), u16::from_be_bytes(udp.destination));
+        (source_port, destination_port) = udp.ports();
     }
     let (source, destination) = (quoted.source, quoted.destination);
     Some(IcmpError { unreachable, source, destination, source_port, destination_port, offsets })
