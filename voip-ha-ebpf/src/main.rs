@@ -27,7 +27,7 @@ use voip_ha_ebpf::{
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
-    steer::{self, Action, Hop, Kind, News, Note, Verdict},
+    steer::{self, Tables as _, Action, Hop, Kind, News, Note, Verdict},
 };
 
 use crate::tables::KernelTables;
@@ -38,12 +38,37 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
-        let verdict = steer::steer(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
-        if matches!(verdict.action.kind, Kind::Redirect) {
-            return carry_out(&ctx, &mut frame, &network, &verdict);
+        let tables = KernelTables::<false> { ctx: &ctx };
+        let receiver = tables.endpoint(&network.destination);
+        if let Some(verdict) = steer::to_vip(&mut frame, &network, receiver, &tables) {
+            return redirect_plain(&ctx, &mut frame, &network, &verdict);
+        }
+        if let Some(verdict) = steer::from_server(&mut frame, &network, receiver, &tables) {
+            return redirect_plain(&ctx, &mut frame, &network, &verdict);
         }
     }
     go_on(&ctx, ANY_PACKET)
+}
+
+/// Redirects a packet if nothing else is to be done with it. Everything else is decided anew, and done, by the other programs: so this
+/// one is small, and each of the two ways through it is compiled for itself.
+#[inline(always)]
+fn redirect_plain(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
+    let Verdict { action, server: Some(server), .. } = verdict else { return go_on(ctx, ANY_PACKET) };
+    if action.kind != Kind::Redirect || action.hop.tags[0].id != 0 {
+        return go_on(ctx, ANY_PACKET);
+    }
+    let bytes = frame.len() as u64;
+    match redirect(ctx, frame, network, action) {
+        Some(xdp_action::XDP_REDIRECT) => {}
+        Some(_) => return xdp_action::XDP_ABORTED,
+        None => return go_on(ctx, ANY_PACKET),
+    }
+    if let Some(tally) = tally(verdict) {
+        count(tally, action.outcome, bytes);
+        note(tally, *server, network, verdict, action.outcome);
+    }
+    xdp_action::XDP_REDIRECT
 }
 
 /// Decides about frames of all kinds. The first program goes on here.

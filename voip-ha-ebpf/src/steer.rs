@@ -332,35 +332,51 @@ pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> 
     if network.is_icmp() {
         return errors::icmp(frame, network, receiver, tables);
     }
-    if receiver.is_vip()
-        && let Some(service) = tables.service(receiver.place())
-    {
-        let to = towards_server::Towards { place: receiver.place(), service };
-        return match packet::datagram(frame, network) {
-            Ok(datagram) => towards_server::datagram(network, &datagram, &to, tables),
-            Err(NotDatagram::LaterFragment) => towards_server::later_fragment(network, &to, tables),
-            Err(NotDatagram::NotUdp) => Verdict::pass(Outcome::NotUdp),
-            Err(NotDatagram::Malformed) => Verdict::plain(None, Class::Other, Action::drop(Outcome::Malformed)),
-        };
+    if let Some(verdict) = to_vip(frame, network, receiver, tables) {
+        return verdict;
     }
-    let sender = tables.endpoint(&network.source);
-    if sender.is_server()
-        && let Some(service) = tables.service(sender.place())
-    {
-        let plain = |action| Verdict::plain(Some(sender.number()), Class::Other, action);
-        // The servers may share their registrations over a service port, and the one that is fenced has to hear them.
-        if receiver.is_server() {
-            return plain(Action::pass(Outcome::BetweenServers));
-        }
-        let origin = towards_client::Origin { server: sender, service };
-        return match packet::datagram(frame, network) {
-            Ok(datagram) => towards_client::datagram(network, &datagram, &origin, tables),
-            Err(NotDatagram::LaterFragment) => towards_client::later_fragment(network, &origin, tables),
-            Err(NotDatagram::NotUdp) => plain(Action::pass(Outcome::NotUdp)),
-            Err(NotDatagram::Malformed) => plain(Action::drop(Outcome::Malformed)),
-        };
+    from_server(frame, network, receiver, tables).unwrap_or(Verdict::pass(Outcome::NotService))
+}
+
+/// Decides about a packet to a VIP, but ICMP; nothing if it is to another address.
+#[inline(always)]
+pub fn to_vip(frame: &mut Frame<'_>, network: &Network, receiver: Endpoint, tables: &impl Tables) -> Option<Verdict> {
+    if !receiver.is_vip() {
+        return None;
     }
-    Verdict::pass(Outcome::NotService)
+    let to = towards_server::Towards { place: receiver.place(), service: tables.service(receiver.place())? };
+    Some(match packet::datagram(frame, network) {
+        Ok(datagram) => towards_server::datagram(network, &datagram, &to, tables),
+        Err(NotDatagram::LaterFragment) => towards_server::later_fragment(network, &to, tables),
+        Err(NotDatagram::NotUdp) => Verdict::pass(Outcome::NotUdp),
+        Err(NotDatagram::Malformed) => Verdict::plain(None, Class::Other, Action::drop(Outcome::Malformed)),
+    })
+}
+
+/// Decides about a packet from a server, but ICMP; nothing if it is from another address.
+#[inline(always)]
+pub fn from_server(
+    frame: &mut Frame<'_>,
+    network: &Network,
+    receiver: Endpoint,
+    tables: &impl Tables,
+) -> Option<Verdict> {
+    let server = tables.endpoint(&network.source);
+    if !server.is_server() {
+        return None;
+    }
+    let origin = towards_client::Origin { server, service: tables.service(server.place())? };
+    let plain = |action| Verdict::plain(Some(server.number()), Class::Other, action);
+    // The servers may share their registrations over a service port, and the one that is fenced has to hear them.
+    if receiver.is_server() {
+        return Some(plain(Action::pass(Outcome::BetweenServers)));
+    }
+    Some(match packet::datagram(frame, network) {
+        Ok(datagram) => towards_client::datagram(network, &datagram, &origin, tables),
+        Err(NotDatagram::LaterFragment) => towards_client::later_fragment(network, &origin, tables),
+        Err(NotDatagram::NotUdp) => plain(Action::pass(Outcome::NotUdp)),
+        Err(NotDatagram::Malformed) => plain(Action::drop(Outcome::Malformed)),
+    })
 }
 
 /// The VIP that is concerned with a packet to a VIP or from a server: in its name the sender is told something.
