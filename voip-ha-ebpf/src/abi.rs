@@ -208,7 +208,7 @@ const _: () = {
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<TrafficEntry>() == 64 && align_of::<TrafficEntry>() == 64);
     assert!(size_of::<SignalRecord>() == 16);
-    assert!(size_of::<Tally>() == 32 + 16 * OUTCOMES as usize);
+    assert!(size_of::<Tally>() == 56 + 16 * OUTCOMES as usize);
     assert!(size_of::<FlipEntry>() == 32);
     assert!(size_of::<FlowKey>() == 24);
     assert!(size_of::<FlowEntry>() == 16);
@@ -248,7 +248,7 @@ mod pod {
     unsafe impl aya::Pod for LinkEntry {}
     // SAFETY: repr(C) integers without padding: 8 + 8 + 48 bytes.
     unsafe impl aya::Pod for TrafficEntry {}
-    // SAFETY: repr(C) integers without padding: 16 + 8 + 8 bytes, and 16 for each outcome.
+    // SAFETY: repr(C) integers without padding: 16 + 8 + 8 + 24 bytes, and 16 for each outcome.
     unsafe impl aya::Pod for Tally {}
     // SAFETY: repr(C) integers without padding: four of 8 bytes.
     unsafe impl aya::Pod for FlipEntry {}

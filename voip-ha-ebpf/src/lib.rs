@@ -7,6 +7,7 @@
 pub mod abi;
 pub mod checksum;
 pub mod limit;
+pub mod pace;
 pub mod packet;
 pub mod rewrite;
 pub mod sip;

@@ -14,16 +14,17 @@ use core::{
 
 use aya_ebpf::{
     bindings::{BPF_ANY, xdp_action},
-    helpers::{bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
 };
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
+        ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, Outcome,
         REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, flip_index, tally_index, Tally, OUTCOMES,
     },
+    pace,
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
@@ -315,15 +316,21 @@ fn note_sent(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note)
 
 #[inline(always)]
 fn note_heard(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note) {
-    let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) else { return };
-    // SAFETY: a helper without arguments; for the rest as above.
-    let now = unsafe {
-        let (now, heard_at) = (bpf_ktime_get_ns(), &raw mut (*traffic).heard_at);
-        if now.wrapping_sub(read_volatile(heard_at)) >= HEARD_GRAIN_NS {
-            write_volatile(heard_at, now);
+    // SAFETY: helpers without arguments.
+    let (tick, clock) = (unsafe { bpf_jiffies64() }, || unsafe { bpf_ktime_get_ns() });
+    if tally.pace.asks(tick) {
+        let now = clock();
+        tally.pace.answered(tick, now);
+        if let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) {
+            // SAFETY: as above.
+            unsafe {
+                let heard_at = &raw mut (*traffic).heard_at;
+                if pace::is_stale(read_volatile(heard_at), now) {
+                    write_volatile(heard_at, now);
+                }
+            }
         }
-        now
-    };
+    }
     let flip = note.flip;
     if !note.is_target || tally.stamped_back == u64::from(flip.epoch) {
         return;
@@ -331,7 +338,7 @@ fn note_heard(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note
     tally.stamped_back = flip.epoch.into();
     if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
         // SAFETY: as above.
-        unsafe { stamp(&raw mut (*entry).first_back, flip.epoch, || now) };
+        unsafe { stamp(&raw mut (*entry).first_back, flip.epoch, clock) };
     }
 }
 

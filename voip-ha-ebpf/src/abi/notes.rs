@@ -1,5 +1,7 @@
 //! What the packet path leaves for whoever judges servers and writes receipts.
 
+use crate::pace::Pace;
+
 use super::{Address, CLASSES, Class, MAX_SERVERS, MAX_SERVICES, OUTCOMES, ServerNumber};
 
 /// Signs of life and death of a server, entry of the map `TRAFFIC`, whose index is a [`ServerNumber`]. A cache line of its
@@ -60,6 +62,8 @@ pub struct Tally {
     pub stamped_to: u64,
     /// The same of the first packet from the server.
     pub stamped_back: u64,
+    /// How often the clock is asked for packets from the server.
+    pub pace: Pace,
     /// What became of the packets, by [`Outcome`](super::Outcome).
     pub outcomes: [Counter; OUTCOMES as usize],
 }
