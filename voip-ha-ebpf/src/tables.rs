@@ -1,7 +1,7 @@
 //! The kernel's maps and routing table, as the decision looks them up.
 
 use core::{
-    mem::{size_of, zeroed},
+    mem::{MaybeUninit, size_of},
     ptr::{read_volatile, write_volatile},
 };
 
@@ -89,8 +89,8 @@ impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
 
     #[inline(always)]
     fn route(&self, query: &RouteQuery) -> Route {
-        // SAFETY: plain integers, for which zero is a value. Zeroed as a whole, because the kernel reads it all.
-        let mut fib: bpf_fib_lookup = unsafe { zeroed() };
+        let mut fib = MaybeUninit::uninit();
+        let fib = zeros(&mut fib);
         fib.l4_protocol = IPPROTO_UDP;
         fib.sport = query.source_port.to_be();
         fib.dport = query.destination_port.to_be();
@@ -110,9 +110,9 @@ impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
             }
         }
         // SAFETY: a valid context, and a structure of the size that is named.
-        let answer = unsafe { fib_lookup(self.ctx.as_ptr(), &mut fib, size_of::<bpf_fib_lookup>() as i32, 0) };
+        let answer = unsafe { fib_lookup(self.ctx.as_ptr(), fib, size_of::<bpf_fib_lookup>() as i32, 0) };
         match answer as u32 {
-            BPF_FIB_LKUP_RET_SUCCESS => leave_by(fib.ifindex, &fib),
+            BPF_FIB_LKUP_RET_SUCCESS => leave_by(fib.ifindex, fib),
             // SAFETY: this answer comes with the MTU in the place of the length.
             BPF_FIB_LKUP_RET_FRAG_NEEDED => Route::TooLarge(u32::from(unsafe { fib.__bindgen_anon_1.mtu_result })),
             BPF_FIB_LKUP_RET_NOT_FWDED => Route::NotForwarded,
@@ -180,6 +180,19 @@ impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
         // By the program before this one.
         memory::scanned().copied().unwrap_or(Scan::NOTHING)
     }
+}
+
+/// A question to the routing table of zeros only: the kernel reads all of it.
+#[inline(always)]
+fn zeros(fib: &mut MaybeUninit<bpf_fib_lookup>) -> &mut bpf_fib_lookup {
+    const WORDS: usize = size_of::<bpf_fib_lookup>() / size_of::<u32>();
+    for word in 0..WORDS {
+        // By words and volatile, or the compiler calls a function that does it by bytes.
+        // SAFETY: inside the value, which is aligned like its largest integer, a u32.
+        unsafe { write_volatile(fib.as_mut_ptr().cast::<u32>().add(word), 0) };
+    }
+    // SAFETY: plain integers, for which zero is a value.
+    unsafe { fib.assume_init_mut() }
 }
 
 /// What is not in LINKS is no device that XDP sends by: a tunnel, for example.
