@@ -16,7 +16,7 @@ use lab::{
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use serde_json::Value;
 use voip_ha::datapath::{Pins, Tables};
-use voip_ha_ebpf::abi::{MAX_FLIPS, MAX_PENDING, MAX_SERVERS, ServerNumber};
+use voip_ha_ebpf::abi::{CLASSES, MAX_FLIPS, MAX_SERVERS, ServerNumber};
 
 const SECOND: Duration = Duration::from_secs(1);
 const PHONE: &str = "192.0.2.100:4000";
@@ -125,8 +125,9 @@ fn traces(lab: &Lab) -> Result<Vec<String>> {
     for server in (0..MAX_SERVERS).map(ServerNumber) {
         traces.push(format!("{server:?} {:?} {:?}", tables.traffic(Some(server))?, tables.signs(server)?));
     }
-    for index in 0..MAX_PENDING {
-        traces.push(format!("{:?}", &*tables.pending.get(&index, 0)?));
+    for index in 0..MAX_SERVERS * CLASSES {
+        let pending = tables.tallies(index)?.iter().map(|cpu| cpu.pending).collect::<Vec<_>>();
+        traces.push(format!("{pending:?}"));
     }
     for index in 0..MAX_FLIPS {
         traces.push(format!("{:?}", tables.flips.get(&index, 0)?));
@@ -193,7 +194,7 @@ fn a_packet_in_earnest_leaves_traces(lab: &Lab, before: &[String]) -> Result<()>
     wait::until(5 * SECOND, "a packet to be noted", || {
         let new: Vec<_> = traces(lab)?.into_iter().filter(|line| !before.contains(line)).collect();
         let noted = |what: &&str| new.iter().any(|line| line.contains(*what));
-        Ok(["rtp", "FlowKey", "FlipEntry", "PendingEntry"].iter().all(noted).then_some(()))
+        Ok(["rtp", "FlowKey", "FlipEntry", "Pending"].iter().all(noted).then_some(()))
     })
 }
 

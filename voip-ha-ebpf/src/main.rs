@@ -31,7 +31,7 @@ use voip_ha_ebpf::{
     steer::{self, Tables as _, Action, Hop, Kind, News, Note, Verdict},
 };
 
-use crate::tables::KernelTables;
+use crate::tables::{KernelTables, PlainTables};
 
 /// Runs for every frame that the front or the back interface receives, and decides about the plain ones: nearly all packets of calls.
 #[xdp]
@@ -39,7 +39,7 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
-        let tables = KernelTables::<false> { ctx: &ctx };
+        let tables = PlainTables { ctx: &ctx };
         let receiver = tables.endpoint(&network.destination);
         if let Some(verdict) = steer::to_vip(&mut frame, &network, receiver, &tables) {
             return redirect_plain(&ctx, &mut frame, &network, &verdict);
@@ -60,16 +60,12 @@ fn redirect_plain(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, ve
         return go_on(ctx, ANY_PACKET);
     }
     let bytes = frame.len() as u64;
-    match redirect(ctx, frame, network, action) {
-        Some(xdp_action::XDP_REDIRECT) => {}
-        Some(_) => return xdp_action::XDP_ABORTED,
-        None => return go_on(ctx, ANY_PACKET),
-    }
+    let Some(redirected) = redirect(ctx, frame, network, action) else { return go_on(ctx, ANY_PACKET) };
     if let Some(tally) = tally(verdict) {
         count(tally, action.outcome, bytes);
         note(tally, *server, network, verdict, action.outcome);
     }
-    xdp_action::XDP_REDIRECT
+    redirected
 }
 
 /// Decides about frames of all kinds. The first program goes on here.
@@ -113,13 +109,13 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
         Ok(network) => {
             let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
             let network = network.bounded();
-            let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS> { ctx });
+            let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS, true> { ctx });
             let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
             go_on(
                 ctx,
                 match (verdict.action.kind, verdict.class) {
-                    (Kind::AskCalls, Class::Sip) => ANY_MESSAGE,
-                    (Kind::AskCalls, _) => ANY_CALL,
+                    (Kind::AskElsewhere, Class::Sip) => ANY_MESSAGE,
+                    (Kind::AskElsewhere, _) => ANY_CALL,
                     _ => ANY_VERDICT,
                 },
             )
@@ -179,7 +175,7 @@ fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Ac
         Kind::ByStack => by_stack(frame, network, &action.rewrite, outcome),
         Kind::TellTooBig => tell_too_big(ctx, network, action.mtu),
         Kind::Pass => (xdp_action::XDP_PASS, outcome),
-        Kind::Drop | Kind::AskCalls => (xdp_action::XDP_DROP, outcome),
+        Kind::Drop | Kind::AskElsewhere => (xdp_action::XDP_DROP, outcome),
     }
 }
 
@@ -227,7 +223,7 @@ fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome
 #[inline(always)]
 fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let vip = steer::vip_of(network, &KernelTables::<false> { ctx });
+    let vip = steer::vip_of(network, &KernelTables::<false, true> { ctx });
     let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {

@@ -34,8 +34,12 @@ pub use self::calls::Owner;
 
 /// What the decision looks up.
 pub trait Tables {
-    /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is [`Kind::AskCalls`].
+    /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is
+    /// [`Kind::AskElsewhere`].
     const HAS_CALLS: bool = false;
+    /// Whether the decision may look at a sender's limit, and count a packet against it. Where it may not, and has to, its answer is
+    /// [`Kind::AskElsewhere`] too: who decides anew counts.
+    const HAS_SENDERS: bool = true;
 
     /// What an address is.
     fn endpoint(&self, address: &Address) -> Endpoint;
@@ -225,8 +229,8 @@ pub enum Kind {
     /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has neither IP options nor extension
     /// headers.
     TellTooBig,
-    /// Decide anew, with flows and calls: [`Tables::HAS_CALLS`].
-    AskCalls,
+    /// Decide anew, with tables that this decision has not: [`Tables::HAS_CALLS`], [`Tables::HAS_SENDERS`].
+    AskElsewhere,
     /// Leave it to the kernel's stack as it is.
     Pass,
     /// Drop it.
@@ -253,8 +257,8 @@ impl Action {
 
     /// Decides anew. Counted as lost where nobody can.
     #[inline(always)]
-    pub const fn ask_calls() -> Self {
-        Self::new(Kind::AskCalls, Outcome::NoActiveServer)
+    pub const fn ask_elsewhere() -> Self {
+        Self::new(Kind::AskElsewhere, Outcome::NoActiveServer)
     }
 
     /// Tells its sender this MTU.
@@ -311,7 +315,7 @@ impl Verdict {
             Kind::Pass => Some(FirstFragment::Passed),
             Kind::Redirect => of_server(false),
             Kind::ByStack => of_server(true),
-            Kind::TellTooBig | Kind::Drop | Kind::AskCalls => None,
+            Kind::TellTooBig | Kind::Drop | Kind::AskElsewhere => None,
         }
     }
 }

@@ -34,13 +34,17 @@ const AF_INET6: u8 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 /// The tables of one run of the program.
-pub(crate) struct KernelTables<'a, const CALLS: bool> {
+pub(crate) struct KernelTables<'a, const CALLS: bool, const SENDERS: bool> {
     /// The frame's context, which the routing table wants to know.
     pub(crate) ctx: &'a XdpContext,
 }
 
-impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
+/// The tables of the program that decides about plain packets only, and leaves to the others what needs more.
+pub(crate) type PlainTables<'a> = KernelTables<'a, false, false>;
+
+impl<const CALLS: bool, const SENDERS: bool> Tables for KernelTables<'_, CALLS, SENDERS> {
     const HAS_CALLS: bool = CALLS;
+    const HAS_SENDERS: bool = SENDERS;
 
     #[inline(always)]
     fn endpoint(&self, address: &Address) -> Endpoint {

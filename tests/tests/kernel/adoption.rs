@@ -8,7 +8,7 @@ use voip_ha::{
     ids::{Family, ServiceId},
     plan::Plan,
 };
-use voip_ha_ebpf::abi::{Address, Class, Endpoint, ServerEntry, ServerNumber, Slot, server_index};
+use voip_ha_ebpf::abi::{Address, Class, Endpoint, Ends, ServerEntry, ServerNumber, Slot, server_index};
 
 use super::{
     frame::datagram,
@@ -295,7 +295,8 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
         let address = Address::v4([10, 0, 0, 2]);
         let endpoint = tables.endpoints.get(address);
         let fresh = endpoint.slot().other_bank();
-        let entry = ServerEntry { next_hop: [2, 9, 9, 9, 9, 9], ..tables.slot(endpoint.slot(), Family::V4)? };
+        let old = tables.slot(endpoint.slot(), Family::V4)?;
+        let entry = ServerEntry { ends: Ends::new([2, 9, 9, 9, 9, 9], old.ends.source()), ..old };
         tables.servers.set(server_index(fresh, Family::V4), entry, 0)?;
         tables.endpoints.put(address, Endpoint::server(endpoint.place(), fresh))?;
         let word = |tables: &Tables| tables.word(endpoint.place().service());
@@ -308,7 +309,7 @@ fn a_next_hop_that_a_dying_controller_wrote_by_half_is_completed_by_the_next_one
             word(&tables)?.target(Class::Sip) == Some(fresh),
             "the word names the old bank, which is no longer kept up"
         );
-        ensure!(target(&mut rig, VIP)? == entry.next_hop, "the old way is still in use");
+        ensure!(target(&mut rig, VIP)? == entry.ends.destination(), "the old way is still in use");
         let (master, destination) = (rig.server("master")?, [2, 8, 8, 8, 8, 8]);
         let hop = NextHop { destination, ..next_hop("master").context("no hop")? };
         rig.datapath.set_next_hop(master, Family::V4, hop)?;

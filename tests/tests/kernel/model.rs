@@ -205,7 +205,7 @@ impl Model {
             }
             Kind::Pass => (Act::Pass, action.outcome),
             Kind::Drop => (Act::Drop, action.outcome),
-            Kind::AskCalls => unreachable!("the tables have calls"),
+            Kind::AskElsewhere => unreachable!("the tables have calls"),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use voip_ha_ebpf::{
-    abi::{Mac, VlanTag},
+    abi::{Ends, Mac, VlanTag},
     steer::{Hop, Route, RouteQuery},
 };
 
@@ -162,7 +162,7 @@ pub(crate) fn route(query: &RouteQuery) -> Route {
     let fits = query.total_length <= MTU;
     let hop = |ifindex, destination| {
         let tags = [VlanTag::default(); 2];
-        Route::Hop(Hop { exit: exit(ifindex), source: mac(ifindex), destination, tags })
+        Route::Hop(Hop { exit: exit(ifindex), ends: Ends::new(destination, mac(ifindex)), tags })
     };
     let Some(destination) = is_beside(query.destination.into()) else { return Route::NotForwarded };
     let is_v4 = query.destination.is_v4();

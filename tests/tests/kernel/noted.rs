@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{Result, ensure};
 use voip_ha::datapath::{Datapath as _, Tables};
 use voip_ha_ebpf::{
-    abi::{Class, MAX_FLIPS, MAX_SERVERS, PendingEntry, ServerNumber, flip_index, pending_index},
+    abi::{Class, MAX_FLIPS, MAX_SERVERS, Pending, ServerNumber, flip_index, tally_index},
     steer::{News, Note},
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Noted {
 /// What all frames so far say.
 #[derive(Default)]
 pub(crate) struct Expected {
-    pending: BTreeMap<u32, PendingEntry>,
+    pending: BTreeMap<u32, Pending>,
     /// Epochs of the stamps to the server and back, by index in the map.
     flips: BTreeMap<u32, [u64; 2]>,
     /// Since the last check.
@@ -40,9 +40,9 @@ impl Expected {
             News::Nothing => {}
             News::Sent => {
                 let heard_at = tables.signs(server)?.heard_at;
-                let pending = self.pending.entry(pending_index(server, class)).or_default();
+                let pending = self.pending.entry(tally_index(Some(server), class)).or_default();
                 let before = if pending.heard_at == heard_at { pending.packets } else { 0 };
-                *pending = PendingEntry { heard_at, packets: before + 1 };
+                *pending = Pending { heard_at, packets: before + 1 };
                 if is_target {
                     self.flips.entry(flip_at).or_default()[0] = flip.epoch.into();
                 }
@@ -71,10 +71,11 @@ impl Expected {
             );
             let heard_at = tables.signs(server)?.heard_at;
             for &class in Class::ALL {
-                let index = pending_index(server, class);
-                let present = |pending: &&PendingEntry| pending.heard_at == heard_at;
-                let found: u64 = tables.pending.get(&index, 0)?.iter().filter(present).map(|cpu| cpu.packets).sum();
-                let wanted = self.pending.get(&index).filter(present).map_or(0, |pending| pending.packets);
+                let index = tally_index(Some(server), class);
+                let present = |pending: &Pending| pending.heard_at == heard_at;
+                let tallies = tables.tallies(index)?;
+                let found: u64 = tallies.iter().map(|cpu| cpu.pending).filter(present).map(|cpu| cpu.packets).sum();
+                let wanted = self.pending.get(&index).copied().filter(present).map_or(0, |pending| pending.packets);
                 ensure!(found == wanted, "{server:?} {class:?}: {found} pending, should be {wanted}");
             }
         }

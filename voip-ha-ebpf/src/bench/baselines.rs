@@ -1,6 +1,6 @@
 //! What a packet costs without any of the gateway's features.
 
-use core::mem::zeroed;
+use core::{mem::MaybeUninit, ptr::write_volatile};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -102,8 +102,13 @@ pub(crate) fn fib_lookup(ctx: &XdpContext) -> u32 {
     let Some(headers) = beginning::<Headers>(ctx) else { return xdp_action::XDP_ABORTED };
     // SAFETY: integers inside the frame, and the only reference to them.
     let headers = unsafe { &*headers };
-    // SAFETY: plain integers, for which zero is a value. Zeroed as a whole, because the kernel reads it all.
-    let mut fib: bpf_fib_lookup = unsafe { zeroed() };
+    let mut fib = MaybeUninit::<bpf_fib_lookup>::uninit();
+    for word in 0..size_of::<bpf_fib_lookup>() / size_of::<u32>() {
+        // SAFETY: inside the value. By words, as the gateway's program does it.
+        unsafe { write_volatile(fib.as_mut_ptr().cast::<u32>().add(word), 0) };
+    }
+    // SAFETY: plain integers, for which zero is a value.
+    let fib = unsafe { fib.assume_init_mut() };
     fib.family = AF_INET;
     fib.l4_protocol = IPPROTO_UDP;
     fib.sport = headers.source_port;
@@ -113,7 +118,7 @@ pub(crate) fn fib_lookup(ctx: &XdpContext) -> u32 {
     fib.__bindgen_anon_3.ipv4_src = word(headers.source);
     fib.__bindgen_anon_4.ipv4_dst = word(headers.destination);
     // SAFETY: a valid context, and a structure of the size that is named.
-    let answer = unsafe { lookup(ctx.as_ptr(), &mut fib, size_of::<bpf_fib_lookup>() as i32, 0) };
+    let answer = unsafe { lookup(ctx.as_ptr(), fib, size_of::<bpf_fib_lookup>() as i32, 0) };
     if answer as u32 == BPF_FIB_LKUP_RET_SUCCESS { xdp_action::XDP_PASS } else { xdp_action::XDP_ABORTED }
 }
 

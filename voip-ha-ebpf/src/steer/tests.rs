@@ -187,10 +187,10 @@ fn a_datagram_finds_its_way_to_the_server_and_back_with_right_checksums() {
         for port in [SIP, RTP] {
             let there = World::new().carried_out(datagram((phone, PHONE_PORT), (vip, port)));
             assert_eq!(sound(&there), (phone, master, 63));
-            assert_eq!((&there[..6], &there[6..12]), (&TO_MASTER.destination[..], &TO_MASTER.source[..]));
+            assert_eq!((&there[..6], &there[6..12]), (&TO_MASTER.ends.destination()[..], &TO_MASTER.ends.source()[..]));
             let back = World::new().carried_out(datagram((master, port), (phone, PHONE_PORT)));
             assert_eq!(sound(&back), (vip, phone, 63));
-            assert_eq!((&back[..6], &back[6..12]), (&TO_PHONE.destination[..], &TO_PHONE.source[..]));
+            assert_eq!((&back[..6], &back[6..12]), (&TO_PHONE.ends.destination()[..], &TO_PHONE.ends.source()[..]));
         }
     }
 }
@@ -231,7 +231,7 @@ fn a_server_that_calls_its_own_vip_sees_the_vip_as_its_peer() {
     for Hosts { vip, master, .. } in BOTH {
         let frame = World::new().carried_out(datagram((master, RTP), (vip, RTP + 2)));
         assert_eq!(sound(&frame), (vip, master, 63));
-        assert_eq!((&frame[..6], &frame[6..12]), (&TO_MASTER.destination[..], &TO_MASTER.source[..]));
+        assert_eq!((&frame[..6], &frame[6..12]), (&TO_MASTER.ends.destination()[..], &TO_MASTER.ends.source()[..]));
     }
 }
 

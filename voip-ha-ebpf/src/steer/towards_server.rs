@@ -42,10 +42,13 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
     let (mut slot, mut note) = (active, Note::NOTHING);
     let is_asked = word.is_affine() || class == Class::Rtp && word.is_census();
     if is_asked && !T::HAS_CALLS {
-        return Verdict::plain(None, class, Action::ask_calls());
+        return Verdict::plain(None, class, Action::ask_elsewhere());
     }
     // After that: who answers looks at the sender, and a sender spends once.
     let admission = admission(&network.source, class, to, tables);
+    if admission == Admission::Open {
+        return Verdict::plain(None, class, Action::ask_elsewhere());
+    }
     if admission != Admission::Admitted {
         return refused(admission, class);
     }

@@ -5,8 +5,7 @@ use std::{net::IpAddr, ops::Range};
 use anyhow::{Context as _, Result, ensure};
 use voip_ha_ebpf::{
     abi::{
-        Class, Family, MAX_COUNTERS, MAX_FLIPS, MAX_PENDING, Outcome, ServerNumber, counter_index, flip_index,
-        pending_index,
+        Class, Family, MAX_FLIPS, MAX_TALLIES, Outcome, ServerNumber, flip_index, tally_index,
     },
     steer::{Hop, News, Verdict},
 };
@@ -84,8 +83,7 @@ fn remembered(before: &[u8], done: &Done) -> Result<()> {
 fn counted(verdict: &Verdict, outcome: Outcome) -> Result<()> {
     let Verdict { server, class, note, .. } = *verdict;
     ensure!(Outcome::ALL.contains(&outcome), "an outcome that nobody knows");
-    ensure!(counter_index(server, class, outcome) < MAX_COUNTERS, "no place in the counters");
-    ensure!(server.is_none_or(|server| pending_index(server, class) < MAX_PENDING), "no place among pending");
+    ensure!(tally_index(server, class) < MAX_TALLIES, "no place in the counters");
     ensure!(flip_index(note.flip.service, note.flip.epoch, class) < MAX_FLIPS, "no place among the flips");
     ensure!(server.is_some() || note.news == News::Nothing, "news about nobody");
     Ok(())
@@ -139,7 +137,7 @@ fn rewritten<'a>(before: &'a [u8], after: &'a [u8], hop: Option<&Hop>) -> Result
 /// The link header of a frame to this hop: with its tags, which have the priority (IEEE 802.1Q, section 9.6) of the outer one before.
 fn link_of(hop: &Hop, before: &[u8]) -> Vec<u8> {
     let priority = if before.len() > 14 { before[14] & 0xf0 } else { 0 };
-    let mut link = [hop.destination, hop.source].concat();
+    let mut link = [hop.ends.destination(), hop.ends.source()].concat();
     for tag in hop.tags.iter().filter(|tag| tag.id != 0) {
         let [high, low] = tag.id.to_be_bytes();
         link.extend(tag.protocol.to_be_bytes());

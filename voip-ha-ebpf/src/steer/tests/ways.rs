@@ -26,7 +26,7 @@ fn to_a_server_with_the_vip_nothing_changes_but_ethernet_addresses_and_time_to_l
         let own = datagram((hosts.master, RTP), (hosts.vip, RTP));
         for before in frames_to_vip(&hosts).into_iter().chain([own]) {
             let after = dsr().carried_out(before.clone());
-            assert_eq!((&after[..6], &after[6..12]), (&TO_MASTER.destination[..], &TO_MASTER.source[..]));
+            assert_eq!((&after[..6], &after[6..12]), (&TO_MASTER.ends.destination()[..], &TO_MASTER.ends.source()[..]));
             let mut wanted = patched(before.clone(), 0, &after[..12]);
             let time_to_live = ETHERNET_LEN + if hosts.family == Family::V4 { 8 } else { 7 };
             wanted[time_to_live] = 63;

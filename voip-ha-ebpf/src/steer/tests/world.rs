@@ -81,9 +81,9 @@ pub(super) const NUMBER_OF_MASTER: ServerNumber = ServerNumber(0);
 pub(super) const NUMBER_OF_BACKUP: ServerNumber = ServerNumber(1);
 pub(super) const NO_TAGS: [VlanTag; MAX_TAGS] = [VlanTag { protocol: 0, id: 0 }; MAX_TAGS];
 pub(super) const TO_MASTER: Hop =
-    Hop { exit: 3, source: [2, 0, 0, 0, 3, 1], destination: [2, 0, 0, 0, 3, 2], tags: NO_TAGS };
+    Hop { exit: 3, ends: Ends::new([2, 0, 0, 0, 3, 2], [2, 0, 0, 0, 3, 1]), tags: NO_TAGS };
 pub(super) const TO_PHONE: Hop =
-    Hop { exit: 2, source: [2, 0, 0, 0, 2, 1], destination: [2, 0, 0, 0, 2, 7], tags: NO_TAGS };
+    Hop { exit: 2, ends: Ends::new([2, 0, 0, 0, 2, 7], [2, 0, 0, 0, 2, 1]), tags: NO_TAGS };
 /// Index of the device on the way to the servers, which is not its place among the devices.
 pub(super) const BACK: u32 = 103;
 pub(super) const FRONT: u32 = 102;
@@ -252,7 +252,7 @@ impl World {
                 frame.truncate(rewrite::too_big_length(&network));
             }
             Kind::Pass | Kind::Drop => {}
-            Kind::AskCalls => unreachable!("the tables have calls"),
+            Kind::AskElsewhere => unreachable!("the tables have calls"),
         }
         frame
     }
@@ -263,8 +263,7 @@ fn way_to(address: Address) -> ServerEntry {
         address,
         ifindex: BACK,
         mtu: MTU,
-        next_hop: TO_MASTER.destination,
-        source: TO_MASTER.source,
+        ends: TO_MASTER.ends,
         exit: TO_MASTER.exit,
         ..ServerEntry::default()
     }

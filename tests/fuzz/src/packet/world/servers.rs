@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use voip_ha_ebpf::{
-    abi::{Family, Forwarding, MAX_TAGS, Mac, NO_EXIT, Ports, ServerEntry, VlanTag},
+    abi::{Ends, Family, Forwarding, MAX_TAGS, Mac, NO_EXIT, Ports, ServerEntry, VlanTag},
     steer::Hop,
 };
 
@@ -115,7 +115,7 @@ impl Server {
     pub(in crate::packet) fn hop(&self, family: Family) -> Option<Hop> {
         let device = self.device(family);
         let destination = self.mac(family);
-        (device != 0).then(|| Hop { exit: exit(device), source: mac(device), destination, tags: self.tags })
+        (device != 0).then(|| Hop { exit: exit(device), ends: Ends::new(destination, mac(device)), tags: self.tags })
     }
 
     pub(super) fn entry(&self, family: Family, mtu: u32) -> ServerEntry {
@@ -125,8 +125,7 @@ impl Server {
             address: address.into(),
             ifindex,
             mtu,
-            next_hop: self.mac(family),
-            source: mac(ifindex),
+            ends: Ends::new(self.mac(family), mac(ifindex)),
             tags: self.tags,
             forwarding: self.forwarding as u32,
             by_stack: self.by_stack.into(),
@@ -147,7 +146,7 @@ pub(super) fn exit(device: u32) -> u32 {
 
 /// The way to a client by this device.
 pub(super) fn client_hop(device: u32, tags: [VlanTag; MAX_TAGS]) -> Hop {
-    Hop { exit: exit(device), source: mac(device), destination: [2, 0, 198, 51, 100, 7], tags }
+    Hop { exit: exit(device), ends: Ends::new([2, 0, 198, 51, 100, 7], mac(device)), tags }
 }
 
 pub(super) fn untagged(device: u32) -> Hop {
