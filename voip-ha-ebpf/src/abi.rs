@@ -46,8 +46,9 @@ pub use self::{
     },
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
     notes::{
-        Counter, EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_TALLIES, Pending,
-        REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, Tally, TrafficEntry, flip_index, tally_index,
+        Counter, EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_TALLIES,
+        Pending, REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, Tally, TrafficEntry, flip_index,
+        tally_index,
     },
     protection::{
         DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_LISTED_PER_SERVICE, MAX_SOURCES,
@@ -57,7 +58,7 @@ pub use self::{
 };
 
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;
@@ -227,9 +228,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        CallEntry, CallKey, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-        LimitEntry, LinkEntry, ListedKey, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
-        SteeringWord, Tally, TrafficEntry,
+        CallEntry, CallKey, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LimitEntry,
+        LinkEntry, ListedKey, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.

@@ -21,14 +21,14 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, Outcome,
-        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, flip_index, tally_index, Tally, OUTCOMES,
+        ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, OUTCOMES, Outcome,
+        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, Tally, flip_index, tally_index,
     },
     pace,
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
-    steer::{self, Tables as _, Action, Hop, Kind, News, Note, Verdict},
+    steer::{self, Action, Hop, Kind, News, Note, Tables as _, Verdict},
 };
 
 use crate::tables::{KernelTables, PlainTables};

@@ -7,9 +7,9 @@ use aya_ebpf::{
 };
 use voip_ha_ebpf::abi::{
     CallEntry, CallKey, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_LISTED, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS,
-    SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
+    LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED,
+    MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS, SIGNALS_BYTES,
+    ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
 };
 
 use voip_ha_ebpf::sip::Desk;

@@ -281,8 +281,7 @@ impl Action {
 }
 
 impl Hop {
-    const NONE: Self =
-        Self { exit: NO_EXIT, ends: Ends([0; 3]), tags: [VlanTag { protocol: 0, id: 0 }; MAX_TAGS] };
+    const NONE: Self = Self { exit: NO_EXIT, ends: Ends([0; 3]), tags: [VlanTag { protocol: 0, id: 0 }; MAX_TAGS] };
 }
 
 impl Verdict {

@@ -52,8 +52,7 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     if kernel_log == KernelLog::Off {
         loader.map_max_entries(LOG_RING, 4096);
     }
-    let hacked = std::env::var("HACK_OBJECT").map(|f| std::fs::read(f).unwrap()).unwrap_or(OBJECT.to_vec());
-    let mut object = loader.load(&hacked).context("cannot load the kernel side")?;
+    let mut object = loader.load(OBJECT).context("cannot load the kernel side")?;
     tables::check_layouts(pins)?;
     for name in [ACT, ANY, PROGRAM] {
         named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;

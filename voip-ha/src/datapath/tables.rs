@@ -9,14 +9,16 @@ mod take;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuValues, lpm_trie::Key};
+use aya::maps::{
+    Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuValues, lpm_trie::Key,
+};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
-    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_LISTED, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS, Outcome, Ports,
-    SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally,
-    TrafficEntry, server_index, tally_index,
+    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS,
+    MAX_FRAGMENTS, MAX_LISTED, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS,
+    Outcome, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey,
+    SteeringWord, Tally, TrafficEntry, server_index, tally_index,
 };
 
 pub use self::{links::Link, protection::Source};

@@ -4,9 +4,7 @@ use std::{net::IpAddr, ops::Range};
 
 use anyhow::{Context as _, Result, ensure};
 use voip_ha_ebpf::{
-    abi::{
-        Class, Family, MAX_FLIPS, MAX_TALLIES, Outcome, ServerNumber, flip_index, tally_index,
-    },
+    abi::{Class, Family, MAX_FLIPS, MAX_TALLIES, Outcome, ServerNumber, flip_index, tally_index},
     steer::{Hop, News, Verdict},
 };
 
