@@ -53,11 +53,11 @@ pub use self::{
         DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_LISTED_PER_SERVICE, MAX_SOURCES,
         SourceEntry, SourceKey,
     },
-    word::{Choice, LAST_EPOCH, Named, SteeringWord},
+    word::{Choice, LAST_EPOCH, Named, Notes, SteeringWord},
 };
 
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;

@@ -24,6 +24,7 @@ impl Receipt {
             .collect();
         moments.extend(self.last_sign_ms.map(|ms| moment(ms, format!("last sign of life of {from}"))));
         moments.push(moment(self.decided_ms, format!("decision: {}", self.why())));
+        moments.extend(self.census_ms.map(|ms| moment(ms, format!("census: running calls of {from} are noted"))));
         let what = match self.scope {
             Scope::Both => "SIP and RTP go",
             Scope::Signalling => "SIP goes",
