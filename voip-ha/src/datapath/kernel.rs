@@ -7,8 +7,8 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use voip_ha_ebpf::abi::{
-    self, Address, Endpoint, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Notes, Ports, ServerEntry, ServerNumber, ServiceEntry,
-    SignalRecord, Slot, server_index,
+    self, Address, Endpoint, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Notes, Ports, ServerEntry, ServerNumber,
+    ServiceEntry, SignalRecord, Slot, server_index,
 };
 
 use super::{

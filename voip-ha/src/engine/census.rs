@@ -50,7 +50,8 @@ impl Engine {
             let chosen = (flip.cause == Cause::Operator).then(|| self.chosen(service, Some(to), &words));
             return [Some(output), chosen.map(Output::Tell)].into_iter().flatten().collect();
         }
-        let mut outputs: Vec<_> = flip.map(|flip| self.flipped(service, flip, before, words, now)).into_iter().collect();
+        let mut outputs: Vec<_> =
+            flip.map(|flip| self.flipped(service, flip, before, words, now)).into_iter().collect();
         let is_written = flip.is_some() || self.is_planned(service);
         outputs.extend(self.not_switched(service, before, is_written));
         outputs.extend(self.census(service, before, words));

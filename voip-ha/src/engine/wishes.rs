@@ -97,9 +97,9 @@ impl Engine {
         let is_written = outputs.iter().any(|output| matches!(output, Output::Steer(..)));
         // Without a flip the word may still have to remember, or forget, that the server was chosen.
         let only_the_memory = !is_written && after != before.steering;
-        outputs.extend(told.map(|told| {
-            if only_the_memory { Output::Steer(service, after, told) } else { Output::Tell(told) }
-        }));
+        outputs.extend(
+            told.map(|told| if only_the_memory { Output::Steer(service, after, told) } else { Output::Tell(told) }),
+        );
         outputs.extend(self.changes(service, now));
         outputs
     }

@@ -173,8 +173,7 @@ fn a_server_that_drains_without_affinity_is_only_not_fenced() {
         for notes in [Notes::Nothing, Notes::Count] {
             for owner in FLOW_OWNERS {
                 let scan = message(Message::Bye, true);
-                let memory =
-                    Memory { flow: owner, call: owner, scan, ..Memory::of(remembering(BACKUP, notes)) };
+                let memory = Memory { flow: owner, call: owner, scan, ..Memory::of(remembering(BACKUP, notes)) };
                 for port in [RTP, SIP] {
                     let verdict = memory.verdict(to_vip(&hosts, port));
                     assert_eq!((verdict.server, verdict.note.is_target), (MASTER, true), "{owner:?}, {notes:?}");

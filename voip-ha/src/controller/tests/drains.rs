@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    datapath::Memory,
     control::{DrainOutcome, DrainRequest, DrainStep, SwitchRequest},
+    datapath::Memory,
     decision::{Choice, Scope},
     event::DrainWhy,
 };
