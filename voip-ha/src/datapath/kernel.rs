@@ -84,15 +84,6 @@ impl KernelDatapath {
         Ok(attachments)
     }
 
-    /// Lets packets leave by a device more, such as a VLAN interface that was made.
-    ///
-    /// # Errors
-    ///
-    /// The device is not there, or the kernel does not take it.
-    pub fn put_link(&mut self, link: &Link) -> Result<()> {
-        self.tables.put_link(link)
-    }
-
     /// The loaded object, for its log.
     pub fn object(&mut self) -> &mut Ebpf {
         &mut self.object
@@ -111,14 +102,14 @@ impl KernelDatapath {
     fn fill(&mut self, config: &Config) -> Result<()> {
         let mut newcomers = Vec::new();
         for (id, _, server) in config.servers() {
-            if self.endpoints_of(&server.addresses).is_empty() {
+            if self.is_known(&server.addresses) {
+                self.readdress(id, server)?;
+            } else {
                 // It may have been here before: what its number counted and where it was is history.
                 newcomers.push(id);
                 let slot = self.places.servers[id.0].slot;
                 self.tables.forget(slot.server())?;
                 self.write_slot(slot, own_entries(server))?;
-            } else {
-                self.readdress(id, server)?;
             }
         }
         self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
@@ -135,10 +126,9 @@ impl KernelDatapath {
         self.tables.keep_protection(&self.places.services)
     }
 
-    /// What the addresses are of which the tables know that they are a server's.
-    fn endpoints_of(&self, addresses: &Addresses) -> Vec<Endpoint> {
-        let known = places::keys(addresses).into_iter().map(|address| self.tables.endpoints.get(address));
-        known.filter(|endpoint| endpoint.is_server()).collect()
+    /// Whether the tables know one of these addresses as a server's.
+    fn is_known(&self, addresses: &Addresses) -> bool {
+        places::keys(addresses).into_iter().any(|address| self.tables.endpoints.get(address).is_server())
     }
 
     /// A server that stays may have got another address beside the one that it is known by, or lost one, or be reached otherwise.
