@@ -108,27 +108,20 @@ fn a_server_that_dies_before_it_takes_over_leaves_all_as_it_was_and_that_is_told
 
 #[test]
 fn orders_in_a_census_are_followed_at_once_and_each_says_what_became_of_the_one_before() {
-    let orders: [(&dyn Fn(&mut Lab), Steering); 4] = [
-        (&|lab| orders::asks(lab, &orders::wish(None)), Steering::to(MASTER)),
-        (
-            &|lab| {
-                let outputs = lab.engine.hold(SERVICE, true, &Words::default(), lab.now);
-                lab.note(outputs);
-            },
-            Steering { choice: Choice::Held, ..Steering::to(MASTER) },
-        ),
-        (
-            &|lab| orders::asks(lab, &orders::wish(Some(CLOUD))),
-            Steering { draining: Some(MASTER), choice: Choice::Chosen, ..Steering::to(CLOUD) },
-        ),
-        (
-            &|lab| {
-                let outputs = lab.engine.end_drain(SERVICE, MASTER, &Words::default());
-                lab.note(outputs);
-            },
-            Steering::to(MASTER),
-        ),
-    ];
+    let hold: fn(&mut Lab) = |lab| {
+        let outputs = lab.engine.hold(SERVICE, true, &Words::default(), lab.now);
+        lab.note(outputs);
+    };
+    let end: fn(&mut Lab) = |lab| {
+        let outputs = lab.engine.end_drain(SERVICE, MASTER, &Words::default());
+        lab.note(outputs);
+    };
+    let auto: fn(&mut Lab) = |lab| orders::asks(lab, &orders::wish(None));
+    let without_drain: fn(&mut Lab) = |lab| orders::asks(lab, &orders::wish(Some(CLOUD)));
+    let chosen = Steering { draining: Some(MASTER), choice: Choice::Chosen, ..Steering::to(CLOUD) };
+    let held = Steering { choice: Choice::Held, ..Steering::to(MASTER) };
+    let master = Steering::to(MASTER);
+    let orders = [(auto, master), (hold, held), (without_drain, chosen), (end, master)];
     for (order, steering) in orders {
         let mut lab = in_a_census();
         lab.forget();
