@@ -36,7 +36,7 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
         let verdict = steer::steer(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
-        return carry_out(&ctx, &mut frame, &network, &verdict);
+        return carry_out::<true>(&ctx, &mut frame, &network, &verdict);
     }
     go_on(&ctx, ANY_PACKET)
 }
@@ -74,7 +74,11 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
             let network = network.bounded();
             let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS> { ctx });
             let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
-            carry_out(ctx, &mut frame, &network, verdict)
+            if CALLS {
+                // Its stack is full.
+                return carry_out::<false>(ctx, &mut frame, &network, verdict);
+            }
+            carry_out::<true>(ctx, &mut frame, &network, verdict)
         }
         Err(reason) => {
             let verdict = steer::pass_by(reason);
@@ -94,9 +98,9 @@ fn go_on(ctx: &XdpContext, program: u32) -> u32 {
     xdp_action::XDP_ABORTED
 }
 
-/// Does what was decided about a packet.
+/// Does what was decided about a packet. `LOGS` is whether it may be told, if the controller wants that.
 #[inline(always)]
-fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
+fn carry_out<const LOGS: bool>(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     if verdict.action.kind == Kind::AskCalls {
         return go_on(ctx, if verdict.class == Class::Sip { ANY_MESSAGE } else { ANY_CALL });
     }
@@ -110,7 +114,7 @@ fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict
     }
     count(verdict, outcome, bytes);
     // Level 0, the default, is constant data for the verifier, which then removes all of this from the program.
-    if action != xdp_action::XDP_REDIRECT {
+    if LOGS && action != xdp_action::XDP_REDIRECT {
         debug!(ctx, "frame of {} bytes not redirected: outcome {}", bytes, outcome as u8);
     }
     action
