@@ -32,6 +32,12 @@ impl Owner {
     /// Nothing was noted.
     pub const UNKNOWN: Self = Self { is_known: false, server: 0 };
 
+    /// Whether what it owns stays with the server in this slot, which drains.
+    #[inline(always)]
+    pub(super) const fn keeps(self, drain: Slot) -> bool {
+        self.is_known && (self.server == 0 || self.is(drain))
+    }
+
     #[inline(always)]
     const fn is(self, slot: Slot) -> bool {
         self.is_known && self.server == slot.server().0 + 1
@@ -59,8 +65,7 @@ pub(super) fn to_server(
     let drain = draining.unwrap_or(active);
     if class == Class::Rtp {
         let owner = tables.flow(flow);
-        let is_former =
-            if owner.is_known { owner.server == 0 || owner.is(drain) } else { word.notes_flows_of_former() };
+        let is_former = if owner.is_known { owner.keeps(drain) } else { word.notes_flows_of_former() };
         let is_noted_as = if !owner.is_known && word.notes_flows_of_active() { active.server().0 + 1 } else { 0 };
         let is_flow = owner.is_known || word.notes_flows();
         let note = Note { is_flow, owner: is_noted_as, ..Note::NOTHING };

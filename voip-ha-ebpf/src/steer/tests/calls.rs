@@ -269,6 +269,31 @@ fn in_a_census_the_active_server_gets_all_and_what_it_serves_is_noted_as_its_own
 }
 
 #[test]
+fn an_error_about_rtp_reaches_the_server_whose_flow_it_is_and_one_about_sip_the_active_server() {
+    for hosts in BOTH {
+        for flow in FLOW_OWNERS {
+            let memory = Memory { flow, ..Memory::of(remembering(BACKUP, Notes::Calls)) };
+            let about = |port| {
+                let sent = datagram((hosts.vip, port), (hosts.phone, PHONE_PORT));
+                memory.verdict(unreachable(hosts.phone, hosts.vip, &sent))
+            };
+            let is_its_own = flow == FORMER || flow == owned_by(NUMBER_OF_BACKUP);
+            let verdict = about(RTP);
+            assert_eq!(verdict.server, if is_its_own { BACKUP } else { MASTER }, "{flow:?}");
+            assert_eq!((verdict.action.outcome, verdict.note), (Outcome::ToServer, Note::NOTHING));
+            assert_eq!(about(SIP).server, MASTER);
+            assert_eq!(memory.asked(), Asked { flow: 1, ..Asked::default() });
+        }
+        for (draining, notes) in [(None, Notes::CallsOfActive), (BACKUP, Notes::Count)] {
+            let memory = Memory::<true>::of(remembering(draining, notes));
+            let sent = datagram((hosts.vip, RTP), (hosts.phone, PHONE_PORT));
+            assert_eq!(memory.verdict(unreachable(hosts.phone, hosts.vip, &sent)).server, MASTER);
+            assert_eq!(memory.asked(), Asked::default(), "there is nothing to choose");
+        }
+    }
+}
+
+#[test]
 fn what_claims_to_be_of_the_draining_server_and_comes_by_another_way_makes_no_call_its_own() {
     for hosts in BOTH {
         let world = World { ingress: FRONT, ..remembering(BACKUP, Notes::CallsOfFormer) };
