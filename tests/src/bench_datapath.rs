@@ -13,6 +13,7 @@ mod path;
 mod picture;
 mod rounds;
 mod scan;
+mod setting;
 mod table;
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf};
@@ -31,6 +32,7 @@ use self::{
     harness::{Harness, PASS, REDIRECT},
     path::{Host, named},
     rounds::{Series, Subject},
+    setting::Setting,
 };
 use crate::bench::machine;
 
@@ -141,8 +143,10 @@ struct Facts {
 fn in_namespace(settings: &Settings, rounds: Range<usize>, series: &mut Series) -> Result<Facts> {
     let root = PinRoot::new()?;
     let sizes = if settings.growth { &SIZES[..] } else { &SIZES[..1] };
-    let load = |(number, &(services, servers))| Gateway::load(&root, number, services, servers);
-    let mut gateways: Vec<_> = (1..).zip(sizes).map(load).collect::<Result<_>>()?;
+    let plain = sizes.iter().map(|size| (*size, Setting::Plain));
+    let other = settings_of(settings)?.into_iter().map(|setting| (SIZES[0], setting));
+    let load = |(number, (size, setting))| Gateway::load(&root, number, size, setting);
+    let mut gateways: Vec<_> = (1..).zip(plain.chain(other)).map(load).collect::<Result<_>>()?;
     let first = &gateways[0];
     let (vip, master) = (first.address(Host::Vip, 0), first.address(Host::Master, 0));
     let mut harness = Harness::load(vip, master, &first.next_hop())?;
@@ -154,6 +158,28 @@ fn in_namespace(settings: &Settings, rounds: Range<usize>, series: &mut Series) 
         verified_insns.insert(name.to_owned(), harness.verified_insns(name)?);
     }
     Ok(Facts { verified_insns, map_bytes: gateways[0].map_bytes()? })
+}
+
+/// What gateways have to be set to for the paths that are measured, but for the plain one.
+fn settings_of(settings: &Settings) -> Result<Vec<Setting>> {
+    let mut found = Vec::new();
+    for path in settings.paths.iter().filter(|name| !is_message(name)) {
+        let setting = named(path)?.setting;
+        if setting != Setting::Plain && !found.contains(&setting) {
+            found.push(setting);
+        }
+    }
+    Ok(found)
+}
+
+fn is_message(name: &str) -> bool {
+    MESSAGES.iter().any(|message| message.name == name)
+}
+
+/// The numbers of flows that a path or message is measured with.
+fn flows_of(settings: &Settings, name: &str) -> Vec<u32> {
+    let most = PATHS.iter().find(|path| path.name == name).map_or(MOST_FLOWS, |path| path.most_flows);
+    settings.flows.iter().copied().filter(|flows| *flows <= most).collect()
 }
 
 /// The feature-free program is a measure only if it makes the same frame out of the same frame.
@@ -178,12 +204,21 @@ fn work(settings: &Settings, harness: &Harness, gateways: &mut [Gateway]) -> Res
     for name in &settings.paths {
         subjects.push(match MESSAGES.iter().find(|message| message.name == name) {
             Some(message) => Subject::message(harness, message, &gateways[0])?,
-            None => Subject::path(named(name)?, name.clone(), gateways, 0)?,
+            None => {
+                let path = named(name)?;
+                let is_set = |gateway: &Gateway| gateway.setting == path.setting;
+                let number = gateways.iter().position(is_set).context("a gateway is missing")?;
+                Subject::path(path, name.clone(), gateways, number)?
+            }
         });
     }
-    let mut work: Vec<_> = subjects.into_iter().map(|subject| (subject, settings.flows.clone())).collect();
+    let with_flows = |subject: Subject| {
+        let flows = flows_of(settings, &subject.name);
+        (subject, flows)
+    };
+    let mut work: Vec<_> = subjects.into_iter().map(with_flows).collect();
     if settings.growth {
-        for number in 0..gateways.len() {
+        for number in 0..SIZES.len() {
             let subject = Subject::path(named(RTP_IN)?, grown(number), gateways, number)?;
             work.push((subject, vec![1]));
         }
@@ -201,7 +236,7 @@ fn costs(settings: &Settings, series: &Series) -> Result<Vec<Cost>> {
     let fewest = settings.flows.iter().copied().min().unwrap_or(1);
     let mut costs = Vec::new();
     for path in &settings.paths {
-        for &flows in &settings.flows {
+        for flows in flows_of(settings, path) {
             let values = of(path, flows)?;
             let median = |name| anyhow::Ok(Spread::of(of(name, flows)?)?.p50);
             let ns_spread = Spread::of(values)?;

@@ -20,8 +20,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const RUNNING: usize = 200;
 /// Calls that are made after that.
 const NEW: usize = 20;
-/// Media that begins so soon after a move is taken for that of a running call, until the active server sends on it too.
-const CENSUS: Duration = Duration::from_millis(200);
 
 fn servers(lab: &Lab) -> Result<[Process; 2]> {
     Ok([server::start(lab, "master", &[])?, server::start(lab, "backup", &[])?])
@@ -79,10 +77,7 @@ fn a_switch_with_drain_keeps_200_calls_at_the_old_server_without_loss_and_gives_
     let media = Meter::start(old.streams()?)?;
     media.settled(Duration::ZERO..SECOND)?;
     gateway.says(&["switch", "backup", "--drain", "60s"])?;
-    let switched = media.now();
-
     let mut new = callers(&lab, NEW)?;
-    media.settled(switched..switched + CENSUS + SECOND / 10)?;
     let new_media = Meter::start(new.streams()?)?;
     new_media.settled(Duration::ZERO..2 * SECOND)?;
     let left = || Ok(gateway.says(&["drain"])?.contains(&format!("{RUNNING} RTP flows left")).then_some(()));

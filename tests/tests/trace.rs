@@ -16,7 +16,7 @@ use lab::{
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use serde_json::Value;
 use voip_ha::datapath::{Pins, Tables};
-use voip_ha_ebpf::abi::{CLASSES, MAX_FLIPS, MAX_SERVERS, ServerNumber};
+use voip_ha_ebpf::abi::{CLASSES, MAX_FLIPS, MAX_SERVERS, Notes, ServerNumber};
 
 const SECOND: Duration = Duration::from_secs(1);
 const PHONE: &str = "192.0.2.100:4000";
@@ -160,7 +160,7 @@ fn tracing_leaves_no_trace_in_the_maps_of_the_gateway() -> Result<()> {
     gateway.kill9()?;
     let mut tables = Tables::open(&Pins::new(&lab.pin_dir()))?;
     // Flows are counted, and the epoch is one that nothing was stamped under.
-    let word = tables.word(0)?.next().with_census(true);
+    let word = tables.word(0)?.next().with_notes(Notes::Count);
     tables.steering.set(0, word, 0)?;
     take_signals(&lab)?;
     let before = traces(&lab)?;

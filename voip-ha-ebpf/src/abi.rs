@@ -54,7 +54,7 @@ pub use self::{
         DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_LISTED_PER_SERVICE, MAX_SOURCES,
         SourceEntry, SourceKey,
     },
-    word::{Choice, LAST_EPOCH, Named, SteeringWord},
+    word::{Choice, LAST_EPOCH, Named, Notes, SteeringWord},
 };
 
 /// Version of the map layouts. Part of the name of the pin directory.

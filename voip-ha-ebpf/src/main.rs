@@ -131,7 +131,7 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
 }
 
 /// Goes on in another program. The packet is dropped if that is not there, which the controller prevents: it enters the others before
-/// it attaches the first one, and orders to remember calls only where the kernel took the programs for that. A census asks only
+/// it attaches the first one, and orders to remember calls only where the kernel took the programs for that. A count asks only
 /// [`voip_ha_calls`], which needs no newer kernel than the others.
 #[inline(always)]
 fn go_on(ctx: &XdpContext, program: u32) -> u32 {

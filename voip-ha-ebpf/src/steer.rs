@@ -153,7 +153,8 @@ pub struct Note {
     pub is_new_flow: bool,
     /// Hash of the Call-ID of a call that is to be noted; 0 for none.
     pub call: u64,
-    /// Number plus one of the server whose the call, or the flow that it sends, is; 0 for the one that was active before.
+    /// Number plus one of the server whose the call or the flow is; 0 for the one that was active before, or if it says nothing of
+    /// that.
     pub owner: u32,
     /// The client's port, in host order.
     pub client_port: u16,

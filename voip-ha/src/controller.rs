@@ -14,6 +14,7 @@ mod realtime;
 mod receive;
 mod report;
 mod second;
+mod waiting;
 mod ways;
 
 use std::{
@@ -28,6 +29,7 @@ use self::{
     mailbox::Letter,
     poller::Poller,
     second::Second,
+    waiting::Waiting,
     ways::{Way, Ways},
 };
 pub use self::{
@@ -64,6 +66,7 @@ pub struct Controller<D> {
     /// By [`ServerId`].
     ways: Vec<Ways>,
     journal: Journal,
+    waiting: Waiting,
     /// A moment, and `CLOCK_MONOTONIC` then: one stands for the other from the start on, or the kernel's stamps would move.
     origin: (Instant, Duration),
     /// What the thread could not have: see [`privileges`].
@@ -100,7 +103,22 @@ impl<D: Datapath> Controller<D> {
         }
         let origin = (now, uptime);
         let (lacks, stalls, stall_told) = (Vec::new(), 0, None);
-        Ok(Self { config, engine, datapath, poller, lines, seconds, ways, journal, origin, lacks, stalls, stall_told })
+        let waiting = Waiting::default();
+        Ok(Self {
+            config,
+            engine,
+            datapath,
+            poller,
+            lines,
+            seconds,
+            ways,
+            journal,
+            waiting,
+            origin,
+            lacks,
+            stalls,
+            stall_told,
+        })
     }
 
     /// Goes on after the events of earlier controllers.
@@ -264,6 +282,7 @@ impl<D: Datapath> Controller<D> {
         }
         // All words first: telling people takes time.
         for happening in told {
+            self.waiting.hear(&happening);
             self.journal.note(happening);
         }
     }

@@ -46,11 +46,32 @@ pub struct Steering {
     pub media: Option<ServerId>,
     /// A server that gets nothing new, but may still send to clients.
     pub draining: Option<ServerId>,
-    /// Whether the kernel remembers whose calls are whose, so that those of the draining server stay with it. Without it a
-    /// draining server is only not fenced.
-    pub affinity: bool,
+    /// What the kernel remembers of calls, so that those of the draining server stay with it.
+    pub memory: Memory,
     /// What an operator has chosen. Nothing to the kernel: a memory for the next controller.
     pub choice: Choice,
+}
+
+/// What the kernel remembers of calls. What it counts for a receipt in the first moments of a flip is not in here, and changes the
+/// way of no packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Memory {
+    /// Nothing. A draining server is only not fenced.
+    #[default]
+    Nothing,
+    /// Whose calls are whose. Nobody foresaw the flip: what RTP shows in its first moments is of running calls of the server before.
+    Calls,
+    /// The same. The active server will be left: what RTP shows is of its running calls. All goes to it still.
+    Census,
+    /// Whose calls are whose, after a census: what RTP shows after the flip is new.
+    AfterCensus,
+}
+
+impl Memory {
+    /// Whether calls are remembered.
+    pub fn is_affine(self) -> bool {
+        self != Self::Nothing
+    }
 }
 
 impl Steering {
@@ -133,13 +154,14 @@ pub trait Datapath {
     /// Flips a service: one store into the kernel's decision word. It cannot fail.
     ///
     /// Returns the word's epoch, which is a new one if a server of signalling or media is another than
-    /// before. Where a server takes another one's place, the kernel begins to count the flows that it takes over.
+    /// before. Where a server takes another one's place, the kernel begins to count the flows that it takes over, unless a
+    /// census has been there before.
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16;
 
     /// Ends the count of flows that a flip began. Epoch and servers stay.
     fn end_census(&mut self, service: ServiceId);
 
-    /// What the kernel's decision word says now.
+    /// What the kernel's decision word says now. [`Memory::AfterCensus`] is not told from [`Memory::Calls`].
     fn steering(&self, service: ServiceId) -> Steering;
 
     /// Makes a new way to a server's address of one family known. Packets see the old one or the new one, never half of each.

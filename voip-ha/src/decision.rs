@@ -13,6 +13,8 @@
 //! 5. Failback is `auto` and no choice is in force: an eligible server before the active one in priority, once it has been
 //!    up for the hold-down.
 //!
+//! Rule 5, and an operator's switch that lets the server before drain, are carried out a moment later: see `planned`.
+//!
 //! A server whose health is unknown is never left. An operator's choice is in force until rule 2 or 3, another choice, or
 //! `auto`. What the server that was left may still do, and for how long, is in `former`.
 //!
@@ -29,6 +31,7 @@
 
 mod damping;
 mod former;
+mod planned;
 mod terms;
 
 use std::time::{Duration, Instant};
@@ -36,6 +39,7 @@ use std::time::{Duration, Instant};
 pub use self::{
     damping::{Budget, Penalty},
     former::{DrainEnd, Former, Parting, Stay},
+    planned::{CENSUS, Dropped, Planned},
     terms::{Cause, Choice, Flip, Found, Order, Rank, Refusal, Scope, Standing},
 };
 use crate::{
@@ -62,6 +66,7 @@ pub struct Decision {
     chosen_before_hold: bool,
     penalties: Vec<Penalty>,
     former: Option<Former>,
+    planned: Option<Planned>,
 }
 
 impl Decision {
@@ -88,6 +93,7 @@ impl Decision {
             chosen_before_hold: found.choice == Choice::Held,
             penalties: vec![Penalty::default(); servers],
             former: None,
+            planned: None,
         };
         new.former = new.found(found.draining, found.affinity, now);
         new
@@ -157,19 +163,26 @@ impl Decision {
         }
     }
 
-    /// An operator has his way. Returns the flip that this asks for.
+    /// An operator has his way, and what was planned is so no more. Returns the flip that this asks for, if not a census has to come
+    /// before it ([`Decision::planned`]).
     ///
     /// # Errors
     ///
     /// As [`Decision::may`]; nothing has changed then.
     pub fn obey(&mut self, order: &Order, servers: &[Standing], now: Instant) -> Result<Option<Flip>, Refusal> {
         self.may(order, servers)?;
+        let before = self.planned.take();
         let Some(to) = order.to else {
             self.choice = Choice::None;
             // Parted servers come together again.
             let flip = self.decide(servers, now);
             return Ok(flip.or_else(|| self.join(servers, now)));
         };
+        if let Some(drain) = order.drain.filter(|_| !order.force)
+            && self.begin_census((to, Cause::Operator, drain), before, servers, now)
+        {
+            return Ok(None);
+        }
         // A forced switch that the policy could undo at once would be none.
         let is_well = is_eligible(&servers[to.0]);
         self.choice = if is_well && self.choice != Choice::Held { Choice::Chosen } else { Choice::Held };
@@ -181,8 +194,10 @@ impl Decision {
         Ok(self.flip((signalling, media), Cause::Operator, order.drain, servers, now))
     }
 
-    /// An operator holds the service, or lets it go: then a choice from before is in force again.
+    /// An operator holds the service, or lets it go: then a choice from before is in force again. What is held does not do what was
+    /// planned.
     pub fn hold(&mut self, held: bool) {
+        self.planned = self.planned.filter(|_| !held);
         self.choice = match (held, self.choice) {
             (true, Choice::Held) | (false, Choice::None | Choice::Chosen) => self.choice,
             (true, before) => {
@@ -196,9 +211,20 @@ impl Decision {
 
     /// Applies the rules. The flip that is returned has been noted as made.
     pub fn decide(&mut self, servers: &[Standing], now: Instant) -> Option<Flip> {
+        if let Some(planned) = self.planned {
+            match planned.hindrance(self.signalling, servers) {
+                Some(_) => self.planned = None,
+                None if planned.due <= now => return self.flip_as_planned(&planned, servers, now),
+                None => return None,
+            }
+        }
         let plan = self.plan(servers, now);
         let (to, _) = plan.candidates.into_iter().find(|(_, due)| *due <= now)?;
         if plan.cause == Cause::Failover && !self.budget.as_mut().is_none_or(|budget| budget.take(now)) {
+            return None;
+        }
+        let drain = if self.failback_drains { self.drain } else { Duration::ZERO };
+        if plan.cause == Cause::Failback && self.begin_census((to, plan.cause, drain), None, servers, now) {
             return None;
         }
         let targets = match plan.scope {
@@ -214,11 +240,15 @@ impl Decision {
 
     /// When [`Decision::decide`] and [`Decision::part`] have to be asked again even if nothing happens.
     pub fn next_deadline(&self, servers: &[Standing], now: Instant) -> Option<Instant> {
+        let former = self.former.map(|former| former.until);
+        if let Some(planned) = self.planned {
+            return former.into_iter().chain([planned.due]).min();
+        }
         let plan = self.plan(servers, now);
         let next = plan.candidates.into_iter().map(|(_, due)| due).min();
         let allowed = self.budget.as_ref().filter(|_| plan.cause == Cause::Failover).map(|budget| budget.next(now));
         let flip = next.map(|next| allowed.map_or(next, |allowed| next.max(allowed)));
-        flip.into_iter().chain(self.former.map(|former| former.until)).min()
+        flip.into_iter().chain(former).min()
     }
 
     /// The servers that the first rule that fits would take, by preference, and when each may be.

@@ -3,6 +3,7 @@
 //! Pure: everything that comes in is an argument of a call, and everything that must be done is its result. The
 //! [`controller`](crate::controller) feeds it and carries out what it says, in order.
 
+mod census;
 mod drains;
 mod state;
 mod wishes;
@@ -12,23 +13,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::census::Before;
 pub use self::{
     state::{ServerState, ServiceState},
     wishes::{Wish, Words},
 };
 use crate::{
     config::{Config, Server, Service},
-    datapath::Steering,
-    decision::{Cause, Choice, Decision, Flip, Found, Rank, Standing, Stay},
+    datapath::{Memory, Steering},
+    decision::{CENSUS, Cause, Choice, Decision, Flip, Found, Rank, Standing, Stay},
     detector::Health,
     event::{FlipRecord, Happening},
     evidence::Evidence,
     ids::{ServerId, ServiceId},
     monitor::{ProbeKind, Role, Step},
 };
-
-/// How long the flows of a flip are counted: a stream of packets 20 ms apart shows ten times.
-const CENSUS: Duration = Duration::from_millis(200);
 
 /// Something that has to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,9 +66,9 @@ impl Engine {
         let mut first = 0;
         let services = config.services.iter().zip(found).map(|(service, found)| {
             let rank = |id: ServerId| Rank(id.0 - first);
-            let Steering { signalling, media, draining, affinity, choice } = *found;
+            let Steering { signalling, media, draining, memory, choice } = *found;
             let [signalling, media, draining] = [signalling, media, draining].map(|server| server.map(rank));
-            let start = Found { signalling, media, choice, draining, affinity };
+            let start = Found { signalling, media, choice, draining, affinity: memory.is_affine() };
             let decision = Decision::new(&config.policy, settle(service), service.servers.len(), start, now);
             let cause = if found.signalling.is_some() { Cause::Adopted } else { Cause::Start };
             let state = ServiceState::new(service, ServerId(first), decision, cause, now);
@@ -218,7 +217,12 @@ impl Engine {
             signalling: Some(state.active()),
             media: Some(state.media()),
             draining: former.filter(|former| former.stay != Stay::Recall).map(|former| state.server(former.server)),
-            affinity: former.is_some_and(|former| former.is_remembered()),
+            memory: match former {
+                _ if state.decision.planned().is_some() => Memory::Census,
+                Some(former) if former.is_noted => Memory::AfterCensus,
+                Some(former) if former.is_remembered() => Memory::Calls,
+                _ => Memory::Nothing,
+            },
             choice: state.choice(),
         }
     }
@@ -312,19 +316,22 @@ impl Engine {
     }
 
     fn decide(&mut self, service: ServiceId, now: Instant) -> Vec<Output> {
-        let (standings, remembered) = (self.standings(service), self.steering(service).affinity);
+        let (standings, before) = (self.standings(service), self.before(service));
         let flip = self.services[service.0].decision.decide(&standings, now);
-        let flip = flip.map(|flip| self.flipped(service, flip, remembered, &Words::default(), now));
-        flip.into_iter().chain(self.part(service, now)).collect()
+        let mut outputs = self.moved(service, flip, &before, &Words::default(), now);
+        outputs.extend(self.part(service, now));
+        outputs
     }
 
-    /// Notes a flip, and says what has to be done for it. `remembered` is whether calls were remembered before it.
-    fn flipped(&mut self, service: ServiceId, flip: Flip, remembered: bool, words: &Words, now: Instant) -> Output {
+    /// Notes a flip, and says what has to be done for it.
+    fn flipped(&mut self, service: ServiceId, flip: Flip, before: &Before, words: &Words, now: Instant) -> Output {
         let Flip { scope, from, to, cause } = flip;
         let state = &mut self.services[service.0];
         let (old, new) = (state.server(from), state.server(to));
         (state.since, state.cause) = (now, cause);
-        state.census_until = Some(now + CENSUS);
+        let census = before.planned.filter(|_| state.decision.former().is_some_and(|former| former.is_noted));
+        // After a census there is nothing left to count.
+        state.census_until = census.is_none().then_some(now + CENSUS);
         let failed = &self.servers[old.0];
         let (start, uptime) = (self.start, self.uptime);
         let monotonic = |at: Instant| (uptime + at.saturating_duration_since(start)).as_micros() as u64;
@@ -341,8 +348,9 @@ impl Engine {
             reason: words.reason.clone(),
             asked_by: words.asked_by.clone(),
             drain_s: state.decision.draining().map(|former| (former.until - now).as_secs()),
-            remembered,
-            decided_us: monotonic(now),
+            remembered: before.remembered,
+            census_us: census.map(|planned| monotonic(planned.since)),
+            decided_us: monotonic(census.map_or(now, |planned| planned.decided)),
             flipped_us: 0,
             evidence_to_flip_us: 0.0,
             epoch: 0,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decision::{Cause, DrainEnd, Scope},
+    decision::{Cause, DrainEnd, Dropped, Scope},
     detector::Health,
     evidence::{Evidence, Fault, Witness},
     ids::Family,
@@ -51,6 +51,34 @@ pub enum Happening {
     },
     /// A service has another active server.
     Flip(FlipRecord),
+    /// A flip is decided, and comes in a moment. Until then the running calls of the active server are noted, which will stay with it.
+    Census {
+        /// Name of the service.
+        service: String,
+        /// Name of the active server.
+        server: String,
+        /// Name of the server that takes over.
+        to: String,
+        /// Why.
+        cause: Cause,
+        /// For how long the calls stay at most, in seconds.
+        seconds: u64,
+        /// The operator's words.
+        reason: Option<String>,
+        /// Who it was.
+        asked_by: Option<String>,
+    },
+    /// A flip that was decided does not come.
+    NotSwitched {
+        /// Name of the service.
+        service: String,
+        /// Name of the server that was active.
+        server: String,
+        /// Name of the server that was to take over.
+        to: String,
+        /// Why not.
+        why: Dropped,
+    },
     /// The old server's time to end what it had begun is over; it is fenced.
     Fenced {
         /// Name of the service.
@@ -245,11 +273,14 @@ pub struct FlipRecord {
     /// Whether calls were remembered already, for a server that was left by an earlier flip.
     #[serde(default)]
     pub remembered: bool,
+    /// Since when running calls were noted before the flip, if they were: `CLOCK_MONOTONIC` in microseconds.
+    #[serde(default)]
+    pub census_us: Option<u64>,
     /// When the controller had the evidence, or the operator's order: `CLOCK_MONOTONIC` in microseconds.
     pub decided_us: u64,
     /// When the kernel had the new word.
     pub flipped_us: u64,
-    /// From the one to the other; in microseconds.
+    /// From the one to the other, or from the end of the census if there was one; in microseconds.
     pub evidence_to_flip_us: f64,
     /// Epoch of the new word: what the kernel notes its stamps under.
     pub epoch: u16,

@@ -42,8 +42,9 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     for name in config.gateway.interfaces() {
         devices.push(network::interface(&handle, name).await?.index);
     }
-    let links = network::links(&handle, &devices).await?;
-    let needs = Needs::of(&config).with_vlans(network::vlans_on(&handle, &devices).await?);
+    let listing = network::Listing::read(&handle).await?;
+    let links = listing.links(&devices);
+    let needs = Needs::of(&config).with_vlans(listing.vlans_on(&devices));
     for changed in sysctl::prepare(&needs)? {
         tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
     }

@@ -18,7 +18,7 @@ use rtnetlink::{
 use rustix::io::Errno;
 use voip_ha_ebpf::abi::Mac;
 
-pub use self::vlan::{Stack, StackError, links, stack_at, vlans_on};
+pub use self::vlan::{Listing, Stack, StackError, stack_at};
 use crate::datapath::XdpMode;
 
 /// A network interface.

@@ -54,9 +54,12 @@ pub struct Receipt {
     pub evidence: Option<Evidence>,
     /// Every piece of evidence that led to the flip, oldest first.
     pub trail: Vec<Piece>,
+    /// Since when running calls were noted before the flip, so that what shows after it is known to be new; `None` if they were not.
+    #[serde(default)]
+    pub census_ms: Option<f64>,
     /// The decision; never positive.
     pub decided_ms: f64,
-    /// From the moment the controller had the evidence, or the order, to the flip; in microseconds.
+    /// From the moment the controller had the evidence or the order, or from the end of the census, to the flip; in microseconds.
     pub evidence_to_flip_us: f64,
     /// Last sign of life of the old server before the flip: a packet to a client, or the answer to a probe. At most
     /// [`HEARD_GRAIN_MS`] too early.

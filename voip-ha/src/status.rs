@@ -69,6 +69,9 @@ pub struct ServiceStatus {
     pub kept: bool,
     /// Whether an operator chose the active server, or holds the service as it is.
     pub choice: Choice,
+    /// Name of the server that takes over as soon as the running calls of the active one are noted, which stay with that.
+    #[serde(default)]
+    pub switching_to: Option<String>,
     /// A server that may still send to clients, though it is no longer active.
     pub draining: Option<DrainStatus>,
     /// In order of priority.

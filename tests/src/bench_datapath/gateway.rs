@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     maps::MapInfo,
     programs::{ProgramFd, Xdp},
@@ -15,15 +15,16 @@ use aya::{
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use voip_ha::{
     config::Config,
-    datapath::{Datapath as _, KernelDatapath, KernelLog, Link, NextHop, PinDirectory, Pins, Steering, Tables},
+    datapath::{Datapath as _, KernelDatapath, KernelLog, NextHop, PinDirectory, Pins, Tables},
     ids::{Family, ServiceId},
     sysctl,
 };
 use voip_ha_ebpf::abi::Mac;
 
 use super::{
-    network::{Devices, Ipv4, MTU, PHONES},
+    network::{Devices, Ipv4, MTU},
     path::Host,
+    setting::Setting,
 };
 
 /// A BPF file system that is mounted nowhere: what is pinned in it goes with this value, however the process ends.
@@ -49,28 +50,35 @@ pub(super) struct Gateway {
     config: Config,
     pins: Pins,
     pub(super) devices: Devices,
+    pub(super) setting: Setting,
 }
 
 impl Gateway {
     /// Loads the program for so many services with so many servers each, on devices of its own.
-    pub(super) fn load(root: &PinRoot, number: u8, services: u8, servers: u8) -> Result<Self> {
+    pub(super) fn load(root: &PinRoot, number: u8, (services, servers): (u8, u8), setting: Setting) -> Result<Self> {
         let devices = Devices::build(number)?;
+        let family = if setting == Setting::Six { Family::V6 } else { Family::V4 };
+        if family == Family::V6 {
+            devices.add_ipv6()?;
+        }
         let directory = root.directory(number);
-        let config = Config::parse("the bench's configuration", &text(&devices, &directory, services, servers))?;
+        let text = text(&devices, &directory, (services, servers), setting);
+        let config = Config::parse("the bench's configuration", &text)?;
         sysctl::prepare(&sysctl::Needs::of(&config))?;
         let pins = Pins::new(&directory);
         let mut datapath = KernelDatapath::load(&config, PinDirectory::open(&directory)?, KernelLog::Off)?;
-        datapath.attach(&config, &[devices.front_index(), devices.back_index()].map(Link::plain))?;
-        for (id, _, server) in config.servers() {
-            let address = server.addresses.v4.context("a server without an IPv4 address")?;
-            datapath.set_next_hop(id, Family::V4, next_hop(&devices, address.octets()))?;
-        }
+        datapath.attach(&config, &setting.links(&devices))?;
         for service in 0..services {
-            let first = config.servers().find(|(_, of, _)| *of == ServiceId(service.into()));
-            let (id, service, _) = first.context("a service without servers")?;
-            datapath.steer(service, Steering::to(id));
+            let of_service = config.servers().filter(|(_, of, _)| *of == ServiceId(service.into()));
+            let ids: Vec<_> = of_service.map(|(id, ..)| id).collect();
+            for (place, id) in (0..).zip(&ids) {
+                let hop = next_hop(&devices, server(&devices, service, place));
+                datapath.set_next_hop(*id, family, NextHop { vlans: setting.tags(), ..hop })?;
+            }
+            let [first, second, ..] = ids[..] else { bail!("a service without two servers") };
+            setting.steer(&mut datapath, ServiceId(service.into()), [first, second]);
         }
-        Ok(Self { datapath, config, pins, devices })
+        Ok(Self { datapath, config, pins, devices, setting })
     }
 
     /// How many services it has.
@@ -81,7 +89,7 @@ impl Gateway {
     /// The address of one of the hosts that packets of a service go between.
     pub(super) fn address(&self, host: Host, service: u8) -> Ipv4 {
         match host {
-            Host::Phone => PHONES,
+            Host::Phone => self.devices.phones(),
             Host::Vip => vip(&self.devices, service),
             Host::Master => server(&self.devices, service, 0),
             Host::Backup => server(&self.devices, service, 1),
@@ -140,16 +148,16 @@ fn memory(pin: &Path) -> Result<u64> {
     Ok(bytes.with_context(|| format!("no memlock in the fdinfo of {}", pin.display()))?.trim().parse()?)
 }
 
-fn text(devices: &Devices, pin_dir: &Path, services: u8, servers: u8) -> String {
+fn text(devices: &Devices, pin_dir: &Path, (services, servers): (u8, u8), setting: Setting) -> String {
     let (front, back, pin_dir) = (devices.front(), devices.back(), pin_dir.display());
     let mut text = format!("gateway = {{ front = '{front}', back = '{back}', pin_dir = '{pin_dir}' }}\n");
     for service in 0..services {
-        let vip = dotted(vip(devices, service));
+        let vip = setting.text(vip(devices, service));
         text += &format!("[[service]]\nname = 'service-{service}'\nvip = '{vip}'\nsip_ports = [5060]\n");
-        text += "rtp_ports = '10000-19999'\nserver = [\n";
+        text += &format!("rtp_ports = '10000-19999'\n{}server = [\n", setting.keys());
         for place in 0..servers {
-            let address = dotted(server(devices, service, place));
-            text += &format!("    {{ name = 'server-{service}-{place}', address = '{address}' }},\n");
+            let (address, keys) = (setting.text(server(devices, service, place)), setting.server_keys());
+            text += &format!("    {{ name = 'server-{service}-{place}', address = '{address}'{keys} }},\n");
         }
         text += "]\n";
     }
@@ -167,8 +175,4 @@ fn server(devices: &Devices, service: u8, place: u8) -> Ipv4 {
 fn next_hop(devices: &Devices, [a, b, c, d]: Ipv4) -> NextHop {
     let (ifindex, destination): (u32, Mac) = (devices.back_index(), [2, 0, a, b, c, d]);
     NextHop { ifindex, mtu: MTU, source: devices.mac(ifindex), destination, vlans: Default::default() }
-}
-
-fn dotted(address: Ipv4) -> String {
-    std::net::Ipv4Addr::from(address).to_string()
 }

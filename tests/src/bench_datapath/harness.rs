@@ -23,16 +23,29 @@ pub(super) const DROP: u32 = 1;
 pub(super) const PASS: u32 = 2;
 pub(super) const REDIRECT: u32 = 4;
 
-/// Bytes that the wrapper restores.
-const HEADERS: usize = 48;
+/// Words that the wrapper restores, at the most.
+const HEADERS: usize = 8;
 /// Most flows that can take turns: their numbers have 16 bits in the phone's address and 4 in its port.
 pub const MOST_FLOWS: u32 = 1 << 20;
+
+/// Where the headers of a frame are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// IPv4.
+    Plain,
+    /// IPv4 behind a VLAN tag.
+    Tagged,
+    /// IPv6.
+    Six,
+}
 
 /// Frames of one kind, each of another flow.
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     /// The first one.
     pub(super) frame: Vec<u8>,
+    /// Of all of them.
+    pub(super) layout: Layout,
     /// The device that it arrives by.
     pub(super) ifindex: u32,
     /// Whether the flow's number is in the receiver's address and port, or in the sender's.
@@ -42,7 +55,7 @@ pub(super) struct Stream {
 /// The loaded programs of the bench.
 pub(super) struct Harness {
     object: Ebpf,
-    headers: Array<MapData, [u64; 6]>,
+    headers: Array<MapData, [u64; HEADERS]>,
     plan: Array<MapData, [u32; 3]>,
     target: ProgramArray<MapData>,
     count: PerCpuArray<MapData, [u64; 2]>,
@@ -86,7 +99,7 @@ impl Harness {
     /// Runs a program once, on the first frame of a stream.
     pub(super) fn rehearse(&mut self, program: &ProgramFd, stream: &Stream) -> Result<Ran> {
         self.aim(program, stream, 1)?;
-        rehearse(self.wrapper()?, stream.ifindex, &stream.frame)
+        rehearse(self.wrapper(stream.layout)?, stream.ifindex, &stream.frame)
     }
 
     /// Nanoseconds of processor time for one packet, without those of the wrapper. The program must say `act` to the last.
@@ -107,7 +120,7 @@ impl Harness {
 
     fn aim(&mut self, program: &ProgramFd, stream: &Stream, flows: u32) -> Result<()> {
         ensure!((1..=MOST_FLOWS).contains(&flows), "from 1 to {MOST_FLOWS} flows, not {flows}");
-        let mut words = [0; HEADERS / 8];
+        let mut words = [0; HEADERS];
         for (word, bytes) in words.iter_mut().zip(stream.frame.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into()?);
         }
@@ -119,7 +132,7 @@ impl Harness {
     /// Nanoseconds for all packets together.
     fn time(&self, act: u32, stream: &Stream, packets: u32) -> Result<f64> {
         let context = context(stream.ifindex, stream.frame.len());
-        let wrapper = self.wrapper()?;
+        let wrapper = self.wrapper(stream.layout)?;
         let options = TestRunOptions {
             data_in: Some(&stream.frame),
             ctx_in: Some(&context),
@@ -133,8 +146,13 @@ impl Harness {
         Ok(after - before)
     }
 
-    fn wrapper(&self) -> Result<&Xdp> {
-        program(&self.object, "wrapper")
+    fn wrapper(&self, layout: Layout) -> Result<&Xdp> {
+        let name = match layout {
+            Layout::Plain => "wrapper",
+            Layout::Tagged => "wrapper_tagged",
+            Layout::Six => "wrapper_six",
+        };
+        program(&self.object, name)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     panic::resume_unwind,
     process::{Command, Stdio},
     thread,
@@ -17,9 +17,6 @@ use voip_ha_ebpf::abi::Mac;
 pub(super) const MTU: u32 = 1500;
 /// An IPv4 address in network byte order.
 pub(super) type Ipv4 = [u8; 4];
-
-/// The network that phones are in, behind a router of the front network: 65,536 addresses.
-pub(super) const PHONES: Ipv4 = [100, 64, 0, 0];
 
 /// The two devices of one gateway.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +43,7 @@ pub(super) fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<
 }
 
 impl Devices {
-    /// Makes the devices of a gateway. Phones are behind those of the gateway with the number 1.
+    /// Makes the devices of a gateway. Phones are behind a router of the front network.
     pub(super) fn build(gateway: u8) -> Result<Self> {
         let devices = Self { gateway };
         let (front, back) = (devices.front(), devices.back());
@@ -59,13 +56,32 @@ impl Devices {
         }
         let [own, router] = [1, 254].map(|host| Ipv4Addr::from([198, 18, gateway, host]));
         lines += &format!("addr add {own}/24 dev {front}\naddr add 10.{gateway}.0.1/16 dev {back}\n");
-        if gateway == 1 {
-            let mac = text([2, 0, 198, 18, gateway, 254]);
-            lines += &format!("neigh add {router} lladdr {mac} dev {front} nud permanent\n");
-            lines += &format!("route add {}/16 via {router}\n", Ipv4Addr::from(PHONES));
-        }
+        let mac = text([2, 0, 198, 18, gateway, 254]);
+        lines += &format!("neigh add {router} lladdr {mac} dev {front} nud permanent\n");
+        lines += &format!("route add {}/16 via {router}\n", Ipv4Addr::from(devices.phones()));
         ip(&lines)?;
         Ok(devices)
+    }
+
+    /// Lets IPv6 through them, by addresses that have the IPv4 ones at their end.
+    pub(super) fn add_ipv6(&self) -> Result<()> {
+        let (front, back) = (self.front(), self.back());
+        for name in [&front, &back] {
+            let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+            fs::write(&path, "0").context(path)?;
+        }
+        let [own, router] = [1, 254].map(|host| six([198, 18, self.gateway, host]));
+        let (servers, phones) = (six([10, self.gateway, 0, 1]), six(self.phones()));
+        let mac = text([2, 0, 198, 18, self.gateway, 254]);
+        ip(&format!(
+            "addr add {own}/120 dev {front} nodad\naddr add {servers}/112 dev {back} nodad\n\
+             neigh add {router} lladdr {mac} dev {front} nud permanent\nroute add {phones}/112 via {router}\n"
+        ))
+    }
+
+    /// The network that phones are in: 65,536 addresses.
+    pub(super) fn phones(&self) -> Ipv4 {
+        [100, 63 + self.gateway, 0, 0]
     }
 
     /// Name of the device towards phones.
@@ -97,6 +113,11 @@ impl Devices {
     pub(super) fn mac(&self, ifindex: u32) -> Mac {
         [2, 0, 0, 0, 0, ifindex as u8]
     }
+}
+
+/// The IPv6 address with this one at its end.
+pub(super) fn six([a, b, c, d]: Ipv4) -> Ipv6Addr {
+    Ipv6Addr::from([0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d])
 }
 
 fn text(mac: Mac) -> String {

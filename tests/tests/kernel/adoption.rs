@@ -113,7 +113,8 @@ fn an_interface_that_was_made_anew_gets_a_new_link() -> Result<()> {
 fn a_device_that_the_configuration_no_longer_names_is_none_that_packets_leave_by() -> Result<()> {
     apart(|| {
         let mut rig = Rig::ready()?;
-        rig.datapath.put_link(&Link::plain(SIDE))?;
+        rig.datapath.attach(&rig.config, &[FRONT, BACK, SIDE].map(Link::plain))?;
+        ensure!(rig.datapath.tables().links()?.contains(&Link::plain(SIDE)), "packets do not leave by it at all");
         let rig = rig.restarted(SERVICES)?;
         let links = rig.datapath.tables().links()?;
         ensure!(links == [FRONT, BACK].map(Link::plain), "{links:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
-use voip_ha::datapath::Datapath as _;
+use voip_ha::datapath::{self, Datapath as _};
 use voip_ha_ebpf::abi::Outcome;
 
 use super::{
@@ -73,7 +73,9 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
                 [steered_at_random(&mut rng, VIP, PBX_SERVERS), steered_at_random(&mut rng, OTHER_VIP, TRUNK_SERVERS)];
             for (service, steered) in [PBX, TRUNK].into_iter().zip(&steered) {
                 let servers = [steered.signalling, steered.media, steered.draining];
-                rig.steer_as(service, servers, steered.affinity)?;
+                use datapath::Memory::{AfterCensus, Calls, Census, Nothing};
+                let remembered = if steered.affinity { [Calls, Census, AfterCensus][rng.usize(..3)] } else { Nothing };
+                rig.steer_as(service, servers, remembered)?;
                 if rng.bool() {
                     rig.datapath.end_census(service);
                 }

@@ -5,7 +5,7 @@ mod wire;
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::{IpFragOffset, Ipv4Header};
-use voip_ha::datapath::Datapath as _;
+use voip_ha::datapath::{Datapath as _, Memory};
 use voip_ha_ebpf::abi::Outcome;
 
 use super::{
@@ -118,7 +118,8 @@ fn a_message_of_a_server_makes_a_call_its_own_if_it_drains_or_begins_the_call() 
 }
 
 #[test]
-fn a_flow_of_the_census_stays_with_the_draining_server_until_the_active_one_sends_on_it() -> Result<()> {
+fn rtp_after_a_flip_that_nobody_foresaw_stays_with_the_draining_server_until_the_active_one_sends_on_it() -> Result<()>
+{
     with_rig(|rig| {
         for wire in WIRES {
             rig.steer(PBX, Some("master"), None)?;
@@ -140,6 +141,36 @@ fn a_flow_of_the_census_stays_with_the_draining_server_until_the_active_one_send
             ensure!(send_rtp(rig, wire, 4002)? == MASTER, "{wire:?}: it takes another one over too");
             let owners = [(0, 4000, RTP, "cloud"), (0, 4002, RTP, "master")];
             ensure!(flows(rig)? == owners, "{wire:?}: {:?}", flows(rig)?);
+            memory::forget(rig, VIP)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn after_a_census_running_calls_stay_and_every_packet_of_new_ones_goes_to_the_active_server() -> Result<()> {
+    with_rig(|rig| {
+        for wire in WIRES {
+            rig.steer(PBX, Some("master"), None)?;
+            send_sip(rig, wire, &request("INVITE", false, "answered"))?;
+            rig.steer_as(PBX, [Some("master"), Some("master"), None], Memory::Census)?;
+            ensure!(send_rtp(rig, wire, 4000)? == MASTER, "{wire:?}: no flip has happened");
+            answer_rtp(rig, wire, MASTER, 4001)?;
+            ensure!(send_sip(rig, wire, &request("INVITE", false, "begun"))? == MASTER, "{wire:?}: so early");
+            wire.answer(rig, (MASTER, SIP), 40_000, &response("answered"))?;
+            let owners = [(0, 4000, RTP, "master"), (0, 4001, RTP, "master")];
+            ensure!(flows(rig)? == owners, "{wire:?}: {:?}", flows(rig)?);
+
+            rig.steer_as(PBX, [Some("cloud"), Some("cloud"), Some("master")], Memory::AfterCensus)?;
+            for (port, server) in [(4000, MASTER), (4001, MASTER), (4002, CLOUD), (4002, CLOUD)] {
+                ensure!(send_rtp(rig, wire, port)? == server, "{wire:?}: the flow of port {port}");
+            }
+            ensure!(flows(rig)? == owners, "{wire:?}: {:?}", flows(rig)?);
+            // Repeated, because what was said to it is lost.
+            for (call, server) in [("answered", MASTER), ("begun", MASTER), ("new", CLOUD)] {
+                let found = send_sip(rig, wire, &request("INVITE", false, call))?;
+                ensure!(found == server, "{wire:?}: {call} to {found:?}");
+            }
             memory::forget(rig, VIP)?;
         }
         Ok(())

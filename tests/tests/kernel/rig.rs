@@ -27,7 +27,9 @@ use lab::wait;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use voip_ha::{
     config::Config,
-    datapath::{Attachment, Datapath as _, KernelDatapath, KernelLog, Link, NextHop, PinDirectory, Steering, unload},
+    datapath::{
+        Attachment, Datapath as _, KernelDatapath, KernelLog, Link, Memory, NextHop, PinDirectory, Steering, unload,
+    },
     ids::{Family, ServerId, ServiceId},
     sysctl::{self, Needs},
 };
@@ -191,7 +193,7 @@ impl Rig {
         [signalling, media]: [Option<&str>; 2],
         draining: Option<&str>,
     ) -> Result<u16> {
-        self.steer_as(service, [signalling, media, draining], false)
+        self.steer_as(service, [signalling, media, draining], Memory::Nothing)
     }
 
     /// Like [`Rig::steer`], with the order to remember whose calls are whose.
@@ -201,16 +203,19 @@ impl Rig {
         active: &str,
         draining: Option<&str>,
     ) -> Result<u16> {
-        self.steer_as(service, [Some(active), Some(active), draining], true)
+        self.steer_as(service, [Some(active), Some(active), draining], Memory::Calls)
     }
 
     /// Steers signalling, media and who drains, in this order.
-    pub(crate) fn steer_as(&mut self, service: ServiceId, servers: [Option<&str>; 3], affinity: bool) -> Result<u16> {
+    pub(crate) fn steer_as(&mut self, service: ServiceId, servers: [Option<&str>; 3], memory: Memory) -> Result<u16> {
         let id = |name: Option<&str>| name.map(|name| self.server(name)).transpose();
         let [signalling, media, draining] = [id(servers[0])?, id(servers[1])?, id(servers[2])?];
-        let steering = Steering { signalling, media, draining, affinity, ..Steering::default() };
+        let steering = Steering { signalling, media, draining, memory, ..Steering::default() };
         let epoch = self.datapath.steer(service, steering);
-        ensure!(self.datapath.steering(service) == steering, "the kernel's word is not what was written");
+        // How a drain began is not in the word.
+        let memory = if memory == Memory::AfterCensus { Memory::Calls } else { memory };
+        let found = self.datapath.steering(service);
+        ensure!(found == Steering { memory, ..steering }, "the kernel's word is not what was written: {found:?}");
         Ok(epoch)
     }
 

@@ -135,7 +135,7 @@ pub const fn flip_index(service: u32, epoch: u16, class: Class) -> u32 {
     (service * EPOCHS_KEPT + epoch as u32 % EPOCHS_KEPT) * CLASSES + class as u32
 }
 
-/// Key of the map `FLOWS`: an RTP flow from a client, seen while the census bit of the service's word was set.
+/// Key of the map `FLOWS`: an RTP flow from a client, seen while the service's word asked for it ([`Notes`](super::Notes)).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FlowKey {
@@ -155,8 +155,8 @@ pub struct FlowKey {
 pub struct FlowEntry {
     /// When a packet of the flow was last seen, as `CLOCK_MONOTONIC` in nanoseconds. Up to [`SEEN_GRAIN_NS`] too old.
     pub seen_at: u64,
-    /// Number plus one of the server that has sent to the client since; 0 if none has. Then the flow is one of the server that was
-    /// active before.
+    /// Number plus one of the server whose flow it is: the one that has sent to the client since, or was about to be left when
+    /// it was noted. 0 if there is none; then the flow is one of the server that was active before.
     pub server: u32,
     /// Zero.
     pub reserved: u32,

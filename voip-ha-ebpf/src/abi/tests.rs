@@ -2,21 +2,17 @@ use super::*;
 use std::collections::HashSet;
 
 const CHOICES: [Choice; 3] = [Choice::None, Choice::Chosen, Choice::Held];
-const FLAGS: [[bool; 2]; 3] = [[false, false], [true, false], [false, true]];
 
 #[test]
 fn a_steering_word_gives_back_what_was_packed() {
     let slots = [None, Some(Slot(0)), Some(Slot(MAX_SLOTS - 1))];
     for (signalling, media) in slots.into_iter().flat_map(|slot| slots.map(|other| (slot, other))) {
         for (draining, epoch) in slots.into_iter().flat_map(|slot| [0, 1, LAST_EPOCH].map(|epoch| (slot, epoch))) {
-            for (choice, [census, affinity]) in
-                CHOICES.into_iter().flat_map(|choice| FLAGS.map(|flags| (choice, flags)))
-            {
+            for (choice, notes) in CHOICES.into_iter().flat_map(|choice| Notes::ALL.map(|notes| (choice, notes))) {
                 let named = Named { signalling, media, draining };
-                let word =
-                    SteeringWord::new(named, epoch).with_choice(choice).with_census(census).with_affinity(affinity);
+                let word = SteeringWord::new(named, epoch).with_choice(choice).with_notes(notes);
                 assert_eq!((word.named(), word.epoch()), (named, epoch));
-                assert_eq!((word.choice(), word.is_census(), word.is_affine()), (choice, census, affinity));
+                assert_eq!((word.choice(), word.notes()), (choice, notes));
                 let other = Named::both(Slot(7));
                 assert_eq!(word.with(other).with(named), word, "what is not a slot stays");
             }
@@ -25,24 +21,43 @@ fn a_steering_word_gives_back_what_was_packed() {
 }
 
 #[test]
+fn what_is_noted_says_who_is_asked_and_whose_a_flow_is_that_nobody_knows() {
+    use Notes::{Calls, CallsOfActive, CallsOfFormer, Count, Nothing};
+    for (notes, affine, flows, of_former, of_active, settled) in [
+        (Nothing, false, false, false, false, Nothing),
+        (Count, false, true, true, false, Nothing),
+        (Calls, true, false, false, false, Calls),
+        (CallsOfFormer, true, true, true, false, Calls),
+        (CallsOfActive, true, true, false, true, CallsOfActive),
+    ] {
+        let word = SteeringWord::default().with_notes(notes);
+        let found = (word.is_affine(), word.notes_flows(), word.notes_flows_of_former(), word.notes_flows_of_active());
+        assert_eq!(found, (affine, flows, of_former, of_active), "{notes:?}");
+        let asked = [Class::Sip, Class::Rtp].map(|class| word.asks_about(class));
+        assert_eq!((asked, notes.settled()), ([affine, affine || flows], settled), "{notes:?}");
+    }
+}
+
+#[test]
 fn the_next_epoch_changes_nothing_else_and_is_never_zero() {
-    let word = SteeringWord::new(Named::both(Slot(3)), LAST_EPOCH).with_choice(Choice::Held).with_census(true);
-    assert_eq!(word.next(), SteeringWord::new(word.named(), 1).with_choice(Choice::Held).with_census(true));
+    let with = |word: SteeringWord| word.with_choice(Choice::Held).with_notes(Notes::CallsOfActive);
+    let word = with(SteeringWord::new(Named::both(Slot(3)), LAST_EPOCH));
+    assert_eq!(word.next(), with(SteeringWord::new(word.named(), 1)));
     assert_eq!(word.next().next().epoch(), 2);
     assert_eq!(SteeringWord::default().next(), SteeringWord::new(Named::default(), 1));
 }
 
 #[test]
-fn an_epoch_begins_with_another_server_only_and_a_census_when_it_takes_over() {
+fn an_epoch_begins_with_another_server_only_and_a_take_over_is_when_it_takes_the_place_of_one() {
     let [first, second] = [0, 1].map(ServerNumber);
     let both = |server: ServerNumber| Named::both(server.slot(0));
     let change = |from: SteeringWord, named: Named, choice: Choice| {
         let to = from.steered(named, choice);
-        assert_eq!((to.named(), to.choice()), (named, choice));
-        (to.epoch() - from.epoch(), to.is_census())
+        assert_eq!((to.named(), to.choice(), to.notes()), (named, choice, from.notes()));
+        (to.epoch() - from.epoch(), from.is_take_over(named))
     };
     let nobody = SteeringWord::default();
-    let word = nobody.steered(both(first), Choice::None);
+    let word = nobody.steered(both(first), Choice::None).with_notes(Notes::Calls);
     assert_eq!(change(nobody, both(first), Choice::None), (1, false));
     assert_eq!(change(word, both(first), Choice::None), (0, false));
     assert_eq!(change(word, both(second), Choice::None), (1, true));
@@ -51,8 +66,6 @@ fn an_epoch_begins_with_another_server_only_and_a_census_when_it_takes_over() {
     assert_eq!(change(word, Named::default(), Choice::None), (1, false));
     assert_eq!(change(word, Named::both(first.slot(1)), Choice::None), (0, false));
     assert_eq!(change(word, Named { draining: Some(second.slot(0)), ..both(first) }, Choice::None), (0, false));
-    let counting = word.steered(both(second), Choice::None);
-    assert_eq!(change(counting, both(second), Choice::Held), (0, true), "a count that has begun goes on");
 }
 
 #[test]

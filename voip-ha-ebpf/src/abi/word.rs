@@ -12,9 +12,8 @@ use super::{BANKS, Class, ServerNumber, Slot};
 /// | 0–15 | slot plus one that signalling goes to; 0 for none |
 /// | 16–31 | the same for media |
 /// | 32–47 | the same for the draining server |
-/// | 48–59 | epoch: the number of the latest flip, from 1 to [`LAST_EPOCH`], then from 1 again |
-/// | 60 | affinity: calls are remembered, and those of the draining server stay with it |
-/// | 61 | census: the packet path notes the RTP flows that it sees |
+/// | 48–58 | epoch: the number of the latest flip, from 1 to [`LAST_EPOCH`], then from 1 again |
+/// | 59–61 | [`Notes`]: what the packet path notes of calls |
 /// | 62–63 | the operator's [`Choice`]. A memory of the controller |
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,14 +43,55 @@ pub enum Choice {
     Held = 2,
 }
 
+/// What the packet path notes of calls, and what it does with that.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Notes {
+    /// Nothing.
+    #[default]
+    Nothing = 0,
+    /// RTP flows, so that they can be counted. No packet goes another way for that.
+    Count = FOUND,
+    /// Whose calls are whose: those of the draining server stay with it.
+    Calls = AFFINITY,
+    /// The same, and RTP of a flow that was not noted before is of the server that was active before. If that drains, it
+    /// gets it.
+    CallsOfFormer = AFFINITY | FOUND,
+    /// The same, and RTP of a flow that was not noted before is of the active server, which will be left soon.
+    CallsOfActive = AFFINITY | FOUND_ACTIVE,
+}
+
+impl Notes {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Nothing, Self::Count, Self::Calls, Self::CallsOfFormer, Self::CallsOfActive];
+
+    /// Whether calls are remembered.
+    pub const fn is_affine(self) -> bool {
+        self as u8 & AFFINITY != 0
+    }
+
+    /// What is noted once the first moments of a flip are over.
+    pub const fn settled(self) -> Self {
+        match self {
+            Self::Count => Self::Nothing,
+            Self::CallsOfFormer => Self::Calls,
+            other => other,
+        }
+    }
+}
+
 /// The highest epoch.
-pub const LAST_EPOCH: u16 = (1 << 12) - 1;
+pub const LAST_EPOCH: u16 = (1 << 11) - 1;
 
 const MEDIA: u32 = 16;
 const DRAINING: u32 = 32;
 const EPOCH: u32 = 48;
-const AFFINITY: u64 = 1 << 60;
-const CENSUS: u64 = 1 << 61;
+const NOTES: u32 = 59;
+/// Of [`Notes`]: a flow that is not known is noted without an owner.
+const FOUND: u8 = 1;
+/// It is noted as the active server's.
+const FOUND_ACTIVE: u8 = 1 << 1;
+const AFFINITY: u8 = 1 << 2;
 const CHOICE: u32 = 62;
 const SLOTS: u64 = (1 << EPOCH) - 1;
 
@@ -77,7 +117,7 @@ impl Named {
 }
 
 impl SteeringWord {
-    /// A word without affinity, census and choice.
+    /// A word without notes and choice.
     pub const fn new(named: Named, epoch: u16) -> Self {
         Self((epoch as u64 & LAST_EPOCH as u64) << EPOCH).with(named)
     }
@@ -93,14 +133,9 @@ impl SteeringWord {
         Self(self.0 & !(0b11 << CHOICE) | (choice as u64) << CHOICE)
     }
 
-    /// The same word, with or without the order to note RTP flows.
-    pub const fn with_census(self, census: bool) -> Self {
-        Self(self.0 & !CENSUS | if census { CENSUS } else { 0 })
-    }
-
-    /// The same word, with or without the order to remember whose calls are whose.
-    pub const fn with_affinity(self, affinity: bool) -> Self {
-        Self(self.0 & !AFFINITY | if affinity { AFFINITY } else { 0 })
+    /// The same word with another order of what to note.
+    pub const fn with_notes(self, notes: Notes) -> Self {
+        Self(self.0 & !(0b111 << NOTES) | (notes as u64) << NOTES)
     }
 
     /// The same word with the next epoch. There is no epoch 0 but that of a word that was never written.
@@ -109,17 +144,18 @@ impl SteeringWord {
         Self(self.0 & !((LAST_EPOCH as u64) << EPOCH) | (epoch as u64) << EPOCH)
     }
 
-    /// The word after a decision. Its epoch is the next one if signalling or media goes to another server; another bank of
-    /// the same server, another choice, and who is draining, are no such change. Where a server takes another one's
-    /// place, a census begins.
+    /// The word after a decision, with the same order of what to note. Its epoch is the next one if signalling or media goes to
+    /// another server; another bank of the same server, another choice, and who is draining, are no such change.
     pub fn steered(self, named: Named, choice: Choice) -> Self {
-        let server = |slot: Option<Slot>| slot.map(Slot::server);
-        let targets = |named: Named| [server(named.signalling), server(named.media)];
-        let (old, new) = (targets(self.named()), targets(named));
+        let [old, new] = [self.named(), named].map(targets);
         let word = self.with(named).with_choice(choice);
-        let word = if old != new { word.next() } else { word };
-        let took_over = old.iter().zip(&new).any(|(old, new)| old.is_some() && new.is_some() && old != new);
-        word.with_census(took_over || self.is_census())
+        if old != new { word.next() } else { word }
+    }
+
+    /// Whether in another word's place a server takes another one's place, with signalling or media.
+    pub fn is_take_over(self, named: Named) -> bool {
+        let [old, new] = [self.named(), named].map(targets);
+        old.iter().zip(&new).any(|(old, new)| old.is_some() && new.is_some() && old != new)
     }
 
     /// The slots that it names.
@@ -149,16 +185,51 @@ impl SteeringWord {
         (self.0 >> EPOCH) as u16 & LAST_EPOCH
     }
 
-    /// Whether the packet path notes RTP flows.
+    /// What the packet path notes.
+    pub const fn notes(self) -> Notes {
+        let (bits, mut index) = ((self.0 >> NOTES) as u8 & 0b111, 0);
+        while index < Notes::ALL.len() {
+            if Notes::ALL[index] as u8 == bits {
+                return Notes::ALL[index];
+            }
+            index += 1;
+        }
+        Notes::Nothing
+    }
+
     #[inline(always)]
-    pub const fn is_census(self) -> bool {
-        self.0 & CENSUS != 0
+    const fn has_note(self, bit: u8) -> bool {
+        self.0 & (bit as u64) << NOTES != 0
     }
 
     /// Whether calls are remembered, and those of the draining server stay with it.
     #[inline(always)]
     pub const fn is_affine(self) -> bool {
-        self.0 & AFFINITY != 0
+        self.has_note(AFFINITY)
+    }
+
+    /// Whether flows or calls have to be asked for before a packet of this class goes to a server.
+    #[inline(always)]
+    pub const fn asks_about(self, class: Class) -> bool {
+        self.has_note(if matches!(class, Class::Rtp) { AFFINITY | FOUND | FOUND_ACTIVE } else { AFFINITY })
+    }
+
+    /// Whether RTP of a flow that was not noted before is noted.
+    #[inline(always)]
+    pub const fn notes_flows(self) -> bool {
+        self.has_note(FOUND | FOUND_ACTIVE)
+    }
+
+    /// Whether such a flow is of the server that was active before, or of nobody: then it is only counted.
+    #[inline(always)]
+    pub const fn notes_flows_of_former(self) -> bool {
+        self.has_note(FOUND)
+    }
+
+    /// Whether it is of the active server, because that will be left soon.
+    #[inline(always)]
+    pub const fn notes_flows_of_active(self) -> bool {
+        self.has_note(FOUND_ACTIVE)
     }
 
     /// What the operator has chosen.
@@ -183,6 +254,11 @@ impl SteeringWord {
         let is_target = is_slot_of(if matches!(class, Class::Rtp) { self.0 >> MEDIA } else { self.0 }, server);
         is_target & !matches!(class, Class::Other)
     }
+}
+
+/// The servers of signalling and media.
+fn targets(named: Named) -> [Option<ServerNumber>; 2] {
+    [named.signalling, named.media].map(|slot| slot.map(Slot::server))
 }
 
 /// Whether the lowest 16 bits name a slot of this server. Of 0, which names none, nothing is left but the highest number.

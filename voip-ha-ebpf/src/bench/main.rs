@@ -15,8 +15,22 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 /// Restores the frame's headers, writes the next flow into them, and becomes the program in `TARGET`.
 #[xdp]
 fn wrapper(ctx: XdpContext) -> u32 {
-    wrapper::run(&ctx);
+    wrapper::run::<6>(&ctx, &wrapper::PLAIN);
     // Nothing is in TARGET, or the frame is too short.
+    xdp_action::XDP_ABORTED
+}
+
+/// The same for frames with a VLAN tag.
+#[xdp]
+fn wrapper_tagged(ctx: XdpContext) -> u32 {
+    wrapper::run::<6>(&ctx, &wrapper::TAGGED);
+    xdp_action::XDP_ABORTED
+}
+
+/// The same for IPv6.
+#[xdp]
+fn wrapper_six(ctx: XdpContext) -> u32 {
+    wrapper::run::<8>(&ctx, &wrapper::SIX);
     xdp_action::XDP_ABORTED
 }
 

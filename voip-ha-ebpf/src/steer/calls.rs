@@ -3,11 +3,14 @@
 //! | | draining server | active server |
 //! |---|---|---|
 //! | RTP of a flow that was noted | its own, and those that nobody has sent on since | those that it has sent on since |
-//! | RTP of another flow | while the census lasts | then |
+//! | RTP of another flow | in the first moments of a flip that nobody foresaw | then |
 //! | SIP of a call that was noted | its own | its own |
 //! | SIP of another call | with a tag in `To`, or no request that may begin a call | what may begin one, and what is no SIP |
 //!
 //! Without a draining server all goes to the active one, and calls are only noted: whoever comes back gets them then.
+//!
+//! Before a flip that is foreseen there is a census: what the active server is sent, and sends, is noted as its own. So what
+//! shows after the flip is new, from its first packet on.
 
 use super::{Note, Tables};
 use crate::{
@@ -28,6 +31,12 @@ pub struct Owner {
 impl Owner {
     /// Nothing was noted.
     pub const UNKNOWN: Self = Self { is_known: false, server: 0 };
+
+    /// Whether what it owns stays with the server in this slot, which drains.
+    #[inline(always)]
+    pub(super) const fn keeps(self, drain: Slot) -> bool {
+        self.is_known && (self.server == 0 || self.is(drain))
+    }
 
     #[inline(always)]
     const fn is(self, slot: Slot) -> bool {
@@ -56,8 +65,10 @@ pub(super) fn to_server(
     let drain = draining.unwrap_or(active);
     if class == Class::Rtp {
         let owner = tables.flow(flow);
-        let is_former = if owner.is_known { owner.server == 0 || owner.is(drain) } else { word.is_census() };
-        let note = Note { is_flow: owner.is_known || word.is_census(), ..Note::NOTHING };
+        let is_former = if owner.is_known { owner.keeps(drain) } else { word.notes_flows_of_former() };
+        let is_noted_as = if !owner.is_known && word.notes_flows_of_active() { active.server().0 + 1 } else { 0 };
+        let is_flow = owner.is_known || word.notes_flows();
+        let note = Note { is_flow, owner: is_noted_as, ..Note::NOTHING };
         return Choice { slot: if is_former { drain } else { active }, note };
     }
     let scan = tables.scan(datagram);
@@ -87,14 +98,16 @@ pub(super) fn from_server(
 ) -> Note {
     let owner = sender.0 + 1;
     let is_draining = word.draining().is_some_and(|slot| slot.server() == sender);
+    // Or it will: then what it serves now is its own, too.
+    let keeps_all = is_draining || word.notes_flows_of_active();
     if class == Class::Rtp {
         // A new call of the active server needs no note: what is not known is its own.
         let (client_port, service_port) = (datagram.destination_port, datagram.source_port);
-        return Note { is_flow: true, is_new_flow: is_draining, owner, client_port, service_port, ..Note::NOTHING };
+        return Note { is_flow: true, is_new_flow: keeps_all, owner, client_port, service_port, ..Note::NOTHING };
     }
     let scan = tables.scan(datagram);
     let is_known = known_call(&scan, service, tables).is_known;
-    let is_its_own = is_draining || may_begin(&scan);
+    let is_its_own = keeps_all || may_begin(&scan);
     let call = if !is_known && scan.kind != Kind::None && is_its_own { scan.call } else { 0 };
     Note { call, owner, ..Note::NOTHING }
 }

@@ -8,7 +8,7 @@ use super::{
     towards_server::send,
 };
 use crate::{
-    abi::{Address, Class, Endpoint, Outcome},
+    abi::{Address, Class, Endpoint, FlowKey, Outcome},
     packet::{self, CODE_TOO_BIG, Frame, IcmpError, Network, Piece},
     rewrite::{Inside, Rewrite},
 };
@@ -86,18 +86,35 @@ fn class_of_packet_to_client(network: &Network, error: &IcmpError, vip: Endpoint
     }
 }
 
-/// To the server that clients' packets to the same port go to.
+/// To the server that clients' packets to the same port go to; while another one drains, to the one whose flow it is. Which of them
+/// sent a SIP message is not in what is quoted of that.
 #[inline(always)]
-fn about_packet_to_client(
+fn about_packet_to_client<T: Tables>(
     network: &Network,
     error: &IcmpError,
     class: Class,
     vip: Endpoint,
-    tables: &impl Tables,
+    tables: &T,
 ) -> Verdict {
-    let Some(slot) = tables.steering(vip.place().service()).unwrap_or_default().target(class) else {
+    let service = vip.place().service();
+    let word = tables.steering(service).unwrap_or_default();
+    let Some(active) = word.target(class) else {
         return Verdict::plain(None, Class::Other, Action::drop(Outcome::NoActiveServer));
     };
+    let mut slot = active;
+    if class == Class::Rtp
+        && word.is_affine()
+        && let Some(drain) = word.draining()
+    {
+        if !T::HAS_CALLS {
+            return Verdict::plain(None, class, Action::ask_elsewhere());
+        }
+        let (client_port, service_port) = (error.destination_port, error.source_port);
+        let flow = FlowKey { client: error.destination, service, client_port, service_port };
+        if tables.flow(&flow).keeps(drain) {
+            slot = drain;
+        }
+    }
     let action = send(network, slot, tables, |server| quotation(error, server, error.destination));
     Verdict::plain(Some(slot.server()), Class::Other, action)
 }

@@ -40,7 +40,7 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
     };
     let (client_port, service_port) = (datagram.source_port, datagram.destination_port);
     let (mut slot, mut note) = (active, Note::NOTHING);
-    let is_asked = word.is_affine() || class == Class::Rtp && word.is_census();
+    let is_asked = word.asks_about(class);
     if is_asked && !T::HAS_CALLS {
         return Verdict::plain(None, class, Action::ask_elsewhere());
     }

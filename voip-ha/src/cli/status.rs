@@ -92,6 +92,9 @@ fn describe_service(service: &ServiceStatus) -> String {
     if service.media != service.active {
         let _ = writeln!(text, "  media:  {}", styled(HEADING, &service.media));
     }
+    if let Some(to) = &service.switching_to {
+        let _ = writeln!(text, "  {to} takes over as soon as the running calls of {} are noted", service.active);
+    }
     if let Some(drain) = &service.draining {
         let _ = writeln!(text, "  draining: {}", super::drain::describe(drain));
     }

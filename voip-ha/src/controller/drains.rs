@@ -35,7 +35,8 @@ impl<D: Datapath> Controller<D> {
             let wish = Wish { service, server: Some(to), scope: Scope::Both, force: false, drain: Some(time), words };
             (DrainStep::Begun, engine.wish(&wish, now).map_err(refused)?)
         };
-        let active = self.name(engine.services()[service.0].active());
+        let state = &engine.services()[service.0];
+        let active = self.name(state.planned().map_or(state.active(), |(to, _)| to));
         if !request.dry_run {
             self.engine = engine;
             self.carry_out(outputs, now);
@@ -50,7 +51,7 @@ impl<D: Datapath> Controller<D> {
         for (service, server) in self.drains_named(request.name.as_deref())? {
             let active = self.name(self.engine.services()[service.0].active());
             if !request.dry_run {
-                let outputs = self.engine.end_drain(service, words);
+                let outputs = self.engine.end_drain(service, server, words);
                 self.carry_out(outputs, now);
             }
             outcomes.push(DrainOutcome {
@@ -71,8 +72,13 @@ impl<D: Datapath> Controller<D> {
             Some((server, service)) => (vec![service], Some(server)),
             None => (self.services_named(name)?, None),
         };
-        let draining = |service: ServiceId| Some((service, self.engine.services()[service.0].draining()?.0));
-        let drains = services.into_iter().filter_map(draining);
+        let of_service = |service: ServiceId| {
+            let state = &self.engine.services()[service.0];
+            // One that is about to begin can be ended, too.
+            let planned = state.planned().map(|_| state.active());
+            planned.into_iter().chain(state.draining().map(|(server, _)| server)).map(move |server| (service, server))
+        };
+        let drains = services.into_iter().flat_map(of_service);
         let drains: Vec<_> = drains.filter(|(_, draining)| server.is_none_or(|server| server == *draining)).collect();
         match (drains.is_empty(), server, name) {
             (false, ..) => Ok(drains),

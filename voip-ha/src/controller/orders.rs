@@ -53,9 +53,19 @@ impl<D: Datapath> Controller<D> {
                 drop(answer.send(ControllerStatus { services, stalls: self.stalls, lacks }));
             }
             Order::Plan(answer) => drop(answer.send(self.plan())),
-            Order::Switch(request, answer) => drop(answer.send(self.switch(&request, now))),
+            Order::Switch(request, answer) => {
+                let outcome = self.switch(&request, now);
+                let done = outcome.iter().flatten().filter(|outcome| !outcome.dry_run);
+                let waits = self.that_wait(done.map(|outcome| &outcome.service), now);
+                self.waiting.answer(waits, outcome, answer);
+            }
             Order::Hold(request, answer) => drop(answer.send(self.hold(&request, now))),
-            Order::Drain(request, answer) => drop(answer.send(self.drain(&request, now))),
+            Order::Drain(request, answer) => {
+                let outcome = self.drain(&request, now);
+                let done = outcome.iter().flatten().filter(|outcome| !outcome.dry_run);
+                let waits = self.that_wait(done.map(|outcome| &outcome.service), now);
+                self.waiting.answer(waits, outcome, answer);
+            }
             Order::Events(answer) => drop(answer.send(self.journal.read())),
         }
     }
@@ -74,9 +84,14 @@ impl<D: Datapath> Controller<D> {
             let [from, media_from] = servers(&self.engine);
             let mut engine = self.engine.clone();
             let outputs = engine.wish(&wish, now).map_err(|why| why.to_string())?;
-            let [to, media_to] = servers(&engine);
-            let draining = engine.services()[wish.service.0].draining().filter(|_| from != to);
-            let drain_s = draining.map(|(_, former)| former.until.saturating_duration_since(now).as_secs());
+            let state = &engine.services()[wish.service.0];
+            let [to, media_to] = match state.planned() {
+                Some((to, _)) => [(); 2].map(|()| engine.servers()[to.0].name.clone()),
+                None => servers(&engine),
+            };
+            let left = state.draining().map(|(_, former)| former.until.saturating_duration_since(now));
+            let left = state.planned().map(|(_, planned)| planned.drain).or(left).filter(|_| from != to);
+            let drain_s = left.map(|left| left.as_secs());
             if !request.dry_run {
                 self.engine = engine;
                 self.carry_out(outputs, now);
@@ -85,6 +100,15 @@ impl<D: Datapath> Controller<D> {
             outcomes.push(SwitchOutcome { service, from, to, media_from, media_to, drain_s, dry_run: request.dry_run });
         }
         Ok(outcomes)
+    }
+
+    /// Those of these services whose flip was ordered now and waits for the end of its census.
+    fn that_wait<'a>(&self, names: impl Iterator<Item = &'a String>, now: Instant) -> Vec<String> {
+        let is_ordered = |name: &&String| {
+            let mut services = self.engine.services().iter().filter(|service| service.name == **name);
+            services.any(|service| service.planned().is_some_and(|(_, planned)| planned.decided == now))
+        };
+        names.filter(is_ordered).cloned().collect()
     }
 
     fn hold(&mut self, request: &HoldRequest, now: Instant) -> Result<Vec<HoldOutcome>, String> {

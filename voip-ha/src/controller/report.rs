@@ -27,6 +27,7 @@ impl<D: Datapath> Controller<D> {
             outage: state.outage,
             kept: state.kept,
             choice: state.choice(),
+            switching_to: state.planned().map(|(to, _)| name(to)),
             draining: state.former().filter(|(_, former)| former.stay != Stay::Recall).map(|(server, former)| {
                 DrainStatus {
                     server: name(server),
@@ -60,7 +61,7 @@ impl<D: Datapath> Controller<D> {
                 signalling: steering.signalling.and_then(address),
                 media: steering.media.and_then(address),
                 draining: steering.draining.and_then(address),
-                affinity: steering.affinity,
+                affinity: steering.memory.is_affine(),
                 servers: servers
                     .iter()
                     .map(|(id, server)| {

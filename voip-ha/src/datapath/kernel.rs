@@ -7,12 +7,12 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use voip_ha_ebpf::abi::{
-    self, Address, Endpoint, Ends, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Ports, ServerEntry, ServerNumber,
+    self, Address, Endpoint, Ends, FAMILIES, MAX_SIP_PORTS, NO_EXIT, Named, Notes, Ports, ServerEntry, ServerNumber,
     ServiceEntry, SignalRecord, Slot, server_index,
 };
 
 use super::{
-    Attachment, Datapath, Heard, KernelLog, Link, NextHop, PinDirectory, Signal, Steering, Tables, link,
+    Attachment, Datapath, Heard, KernelLog, Link, Memory, NextHop, PinDirectory, Signal, Steering, Tables, link,
     mapped::{Signs, Words},
     object,
     places::{self, Place, Places},
@@ -84,15 +84,6 @@ impl KernelDatapath {
         Ok(attachments)
     }
 
-    /// Lets packets leave by a device more, such as a VLAN interface that was made.
-    ///
-    /// # Errors
-    ///
-    /// The device is not there, or the kernel does not take it.
-    pub fn put_link(&mut self, link: &Link) -> Result<()> {
-        self.tables.put_link(link)
-    }
-
     /// The loaded object, for its log.
     pub fn object(&mut self) -> &mut Ebpf {
         &mut self.object
@@ -111,14 +102,14 @@ impl KernelDatapath {
     fn fill(&mut self, config: &Config) -> Result<()> {
         let mut newcomers = Vec::new();
         for (id, _, server) in config.servers() {
-            if self.endpoints_of(&server.addresses).is_empty() {
+            if self.is_known(&server.addresses) {
+                self.readdress(id, server)?;
+            } else {
                 // It may have been here before: what its number counted and where it was is history.
                 newcomers.push(id);
                 let slot = self.places.servers[id.0].slot;
                 self.tables.forget(slot.server())?;
                 self.write_slot(slot, own_entries(server))?;
-            } else {
-                self.readdress(id, server)?;
             }
         }
         self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
@@ -135,10 +126,9 @@ impl KernelDatapath {
         self.tables.keep_protection(&self.places.services)
     }
 
-    /// What the addresses are of which the tables know that they are a server's.
-    fn endpoints_of(&self, addresses: &Addresses) -> Vec<Endpoint> {
-        let known = places::keys(addresses).into_iter().map(|address| self.tables.endpoints.get(address));
-        known.filter(|endpoint| endpoint.is_server()).collect()
+    /// Whether the tables know one of these addresses as a server's.
+    fn is_known(&self, addresses: &Addresses) -> bool {
+        places::keys(addresses).into_iter().any(|address| self.tables.endpoints.get(address).is_server())
     }
 
     /// A server that stays may have got another address beside the one that it is known by, or lost one, or be reached otherwise.
@@ -207,17 +197,21 @@ impl KernelDatapath {
 impl Datapath for KernelDatapath {
     fn steer(&mut self, service: ServiceId, steering: Steering) -> u16 {
         let slot = |server: Option<ServerId>| server.map(|server| self.places.servers[server.0].slot);
-        let Steering { signalling, media, draining, affinity, choice } = steering;
+        let Steering { signalling, media, draining, memory, choice } = steering;
         let named = Named { signalling: slot(signalling), media: slot(media), draining: slot(draining) };
         let index = self.word_index(service);
-        let word = self.words.load(index).steered(named, noted(choice)).with_affinity(affinity && self.has_calls);
+        let old = self.words.load(index);
+        let is_fresh = old.is_take_over(named) || old.notes() != old.notes().settled();
+        let memory = if self.has_calls { memory } else { Memory::Nothing };
+        let word = old.steered(named, noted(choice)).with_notes(notes(memory, is_fresh));
         self.words.store(index, word);
         word.epoch()
     }
 
     fn end_census(&mut self, service: ServiceId) {
         let index = self.word_index(service);
-        self.words.store(index, self.words.load(index).with_census(false));
+        let word = self.words.load(index);
+        self.words.store(index, word.with_notes(word.notes().settled()));
     }
 
     fn steering(&self, service: ServiceId) -> Steering {
@@ -228,7 +222,11 @@ impl Datapath for KernelDatapath {
             signalling: server(signalling),
             media: server(media),
             draining: server(draining),
-            affinity: word.is_affine(),
+            memory: match word.notes() {
+                Notes::Nothing | Notes::Count => Memory::Nothing,
+                Notes::Calls | Notes::CallsOfFormer => Memory::Calls,
+                Notes::CallsOfActive => Memory::Census,
+            },
             choice: known(word.choice()),
         }
     }
@@ -297,6 +295,17 @@ fn ports(service: &Service) -> Ports {
         *place = port;
     }
     Ports { sip, rtp_first: *service.rtp_ports.start(), rtp_last: *service.rtp_ports.end() }
+}
+
+/// `is_fresh`: in the first moments of a flip.
+fn notes(memory: Memory, is_fresh: bool) -> Notes {
+    match memory {
+        Memory::Nothing if is_fresh => Notes::Count,
+        Memory::Nothing => Notes::Nothing,
+        Memory::Calls if is_fresh => Notes::CallsOfFormer,
+        Memory::Calls | Memory::AfterCensus => Notes::Calls,
+        Memory::Census => Notes::CallsOfActive,
+    }
 }
 
 fn noted(choice: Choice) -> abi::Choice {

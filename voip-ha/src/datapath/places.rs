@@ -115,7 +115,7 @@ impl Places {
             let same = server(new.signalling) == server(old.signalling) && server(new.media) == server(old.media);
             let choice = if same { word.choice() } else { Choice::None };
             // No flip that anybody would write a receipt for, or end the count of.
-            words.store(word_index, word.steered(new, choice).with_census(false));
+            words.store(word_index, word.steered(new, choice).with_notes(word.notes().settled()));
         }
     }
 

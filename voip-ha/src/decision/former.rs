@@ -7,7 +7,7 @@
 //!                                        ──deadline, it has crashed──► forgotten
 //! ```
 //!
-//! The next flip ends each of them.
+//! The next flip ends each of them, and its census a grace.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ pub struct Former {
     pub since: Instant,
     /// Until when.
     pub until: Instant,
+    /// Whether its running calls were noted before it was left: then nothing that shows later is one of them.
+    pub is_noted: bool,
 }
 
 /// What a server whose place another one has taken may still do.
@@ -126,7 +128,7 @@ impl Decision {
     /// What an earlier controller left. For how long it has been so is not known.
     pub(super) fn found(&self, draining: Option<Rank>, affinity: bool, now: Instant) -> Option<Former> {
         let server = draining?;
-        let grace = Former { server, stay: Stay::Grace, since: now, until: now + self.switch_grace };
+        let grace = Former { server, stay: Stay::Grace, since: now, until: now + self.switch_grace, is_noted: false };
         Some(if affinity { self.drain_from(server, self.drain, now) } else { grace })
     }
 
@@ -143,16 +145,16 @@ impl Decision {
             Cause::Failover => (Stay::Recall, self.give_back.filter(|_| old.fault != Some(Fault::Crashed))),
             Cause::Operator => (Stay::Drain, drain),
             Cause::Maintenance => (Stay::Drain, Some(self.drain)),
-            Cause::Failback => (Stay::Drain, self.failback_drains.then_some(self.drain)),
+            Cause::Failback => (Stay::Drain, drain),
             Cause::Start | Cause::Adopted => return None,
         };
         let remembered = time.filter(|time| whole && !time.is_zero()).map(|time| (stay, time));
         let grace = || cause.is_planned().then_some((Stay::Grace, self.switch_grace));
         let (stay, time) = remembered.or_else(grace).filter(|(_, time)| !time.is_zero())?;
-        Some(Former { server: from, stay, since: now, until: now + time })
+        Some(Former { server: from, stay, since: now, until: now + time, is_noted: false })
     }
 
     fn drain_from(&self, server: Rank, time: Duration, now: Instant) -> Former {
-        Former { server, stay: Stay::Drain, since: now, until: now + time }
+        Former { server, stay: Stay::Drain, since: now, until: now + time, is_noted: false }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 
 mod drains;
 mod orders;
+mod planned;
 
 const HOLD_DOWN: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(700);
@@ -19,7 +20,8 @@ fn policy(auto: bool) -> Policy {
         failback: if auto { Failback::Auto { hold_down: HOLD_DOWN } } else { Failback::Manual },
         switch_grace: GRACE,
         drain: DRAIN,
-        failback_drains: true,
+        // Those that drain have tests of their own.
+        failback_drains: false,
         give_back: Some(GIVE_BACK),
         damping_half_life: Some(Duration::from_secs(900)),
         failovers_per_hour: Some(4),

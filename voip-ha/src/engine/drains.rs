@@ -21,9 +21,16 @@ impl Engine {
         rank.map(|rank| state.server(rank)).ok_or(Refusal::Nobody)
     }
 
-    /// An operator ends the drain of a service. Nothing happens if there is none.
-    pub fn end_drain(&mut self, service: ServiceId, words: &Words) -> Vec<Output> {
+    /// An operator ends the drain of a server, which may have been about to begin. Nothing happens if there is none.
+    pub fn end_drain(&mut self, service: ServiceId, server: ServerId, words: &Words) -> Vec<Output> {
+        let before = self.before(service);
         let state = &mut self.services[service.0];
+        if state.active() == server && state.decision.drop_planned() {
+            return self.not_switched(service, &before, false).into_iter().collect();
+        }
+        if state.draining().is_none_or(|(draining, _)| draining != server) {
+            return Vec::new();
+        }
         let Some(rank) = state.decision.end_drain() else { return Vec::new() };
         let told = Happening::DrainEnded {
             service: state.name.clone(),

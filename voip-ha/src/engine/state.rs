@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, time::Instant};
 
+use super::Words;
 use crate::{
     config::{Server, Service},
-    decision::{Cause, Choice, Decision, Former, Rank, Standing},
+    decision::{Cause, Choice, Decision, Former, Planned, Rank, Standing},
     detector::{Change, Detector, Health},
     evidence::{Evidence, Witness},
     ids::{ServerId, ServiceId},
@@ -32,6 +33,8 @@ pub struct ServiceState {
     pub kept: bool,
     /// Until when the flows of the last flip are counted.
     pub(super) census_until: Option<Instant>,
+    /// What was said of the flip that is planned.
+    pub(super) plan_words: Words,
 }
 
 /// A server, as the engine sees it.
@@ -67,6 +70,7 @@ impl ServiceState {
             outage: false,
             kept: false,
             census_until: None,
+            plan_words: Words::default(),
         }
     }
 
@@ -93,6 +97,11 @@ impl ServiceState {
     /// The server that running calls stay with.
     pub fn draining(&self) -> Option<(ServerId, Former)> {
         self.decision.draining().map(|former| (self.server(former.server), former))
+    }
+
+    /// The server that takes over as soon as the running calls of the active one are noted, and for how long that drains then.
+    pub fn planned(&self) -> Option<(ServerId, Planned)> {
+        self.decision.planned().map(|planned| (self.server(planned.to), planned))
     }
 
     pub(super) fn server(&self, Rank(rank): Rank) -> ServerId {

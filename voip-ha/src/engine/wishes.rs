@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Output};
+use super::{Engine, Output, census::Before};
 use crate::{
-    datapath::Steering,
     decision::{Flip, Order, Refusal, Scope},
     event::Happening,
     ids::{ServerId, ServiceId},
@@ -53,26 +52,29 @@ impl Engine {
     /// As [`Engine::may`]; nothing has changed then.
     pub fn wish(&mut self, wish: &Wish, now: Instant) -> Result<Vec<Output>, Refusal> {
         let (order, standings) = (self.order(wish), self.standings(wish.service));
-        let before = self.steering(wish.service);
+        let before = self.before(wish.service);
         let flip = self.services[wish.service.0].decision.obey(&order, &standings, now)?;
-        let told = Happening::Choice {
-            service: self.services[wish.service.0].name.clone(),
-            server: wish.server.map(|server| self.servers[server.0].name.clone()),
-            reason: wish.words.reason.clone(),
-            asked_by: wish.words.asked_by.clone(),
-        };
-        Ok(self.ordered(wish.service, flip, before, &wish.words, told, now))
+        let told = self.chosen(wish.service, wish.server, &wish.words);
+        // What waits for its census is no choice yet.
+        let told = if wish.server.is_some() && self.is_planned(wish.service) { None } else { Some(told) };
+        Ok(self.ordered(wish.service, flip, &before, &wish.words, told, now))
     }
 
     /// An operator holds a service as it is, or lets it go.
     pub fn hold(&mut self, service: ServiceId, held: bool, words: &Words, now: Instant) -> Vec<Output> {
-        let (before, standings) = (self.steering(service), self.standings(service));
+        let (before, standings) = (self.before(service), self.standings(service));
         let state = &mut self.services[service.0];
         state.decision.hold(held);
         let Words { reason, asked_by } = words.clone();
         let told = Happening::Held { service: state.name.clone(), held, reason, asked_by };
         let flip = state.decision.decide(&standings, now);
-        self.ordered(service, flip, before, words, told, now)
+        self.ordered(service, flip, &before, words, Some(told), now)
+    }
+
+    pub(super) fn chosen(&self, service: ServiceId, server: Option<ServerId>, words: &Words) -> Happening {
+        let Words { reason, asked_by } = words.clone();
+        let server = server.map(|server| self.servers[server.0].name.clone());
+        Happening::Choice { service: self.services[service.0].name.clone(), server, reason, asked_by }
     }
 
     fn order(&self, wish: &Wish) -> Order {
@@ -85,17 +87,19 @@ impl Engine {
         &mut self,
         service: ServiceId,
         flip: Option<Flip>,
-        before: Steering,
+        before: &Before,
         words: &Words,
-        told: Happening,
+        told: Option<Happening>,
         now: Instant,
     ) -> Vec<Output> {
-        let flip_output = flip.map(|flip| self.flipped(service, flip, before.affinity, words, now));
-        let mut outputs: Vec<_> = flip_output.into_iter().collect();
+        let mut outputs = self.moved(service, flip, before, words, now);
         let after = self.steering(service);
+        let is_written = outputs.iter().any(|output| matches!(output, Output::Steer(..)));
         // Without a flip the word may still have to remember, or forget, that the server was chosen.
-        let only_the_memory = flip.is_none() && after != before;
-        outputs.push(if only_the_memory { Output::Steer(service, after, told) } else { Output::Tell(told) });
+        let only_the_memory = !is_written && after != before.steering;
+        outputs.extend(
+            told.map(|told| if only_the_memory { Output::Steer(service, after, told) } else { Output::Tell(told) }),
+        );
         outputs.extend(self.changes(service, now));
         outputs
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{DrainWhy, FlipRecord, Happening};
 use crate::{
-    decision::{Cause, DrainEnd, Scope},
+    decision::{Cause, DrainEnd, Dropped, Scope},
     detector::Health,
     ids::Family,
 };
@@ -21,6 +21,18 @@ impl fmt::Display for Happening {
                 _ => write!(f, "{server} is {to} (was {from}): {evidence}"),
             },
             Self::Flip(flip) => flip.fmt(f),
+            Self::Census { service, server, to, cause, reason, .. } => {
+                write!(f, "{service}: {to} takes over from {server} as soon as its running calls are noted, {cause}")?;
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::NotSwitched { service, server, to, why } => {
+                write!(f, "{service}: {to} does not take over from {server} as planned: ")?;
+                match why {
+                    Dropped::Down => write!(f, "{server} went down before its calls were noted"),
+                    Dropped::NotEligible => write!(f, "{to} does not serve any more"),
+                    Dropped::Overruled => write!(f, "another order came before its calls were noted"),
+                }
+            }
             Self::Fenced { service, server } => write!(f, "{service}: {server} is fenced"),
             Self::Draining { service, server, seconds, why, reason, asked_by } => {
                 let by = asked_by.as_deref().unwrap_or("the operator");
@@ -109,6 +121,7 @@ impl fmt::Display for Happening {
 impl fmt::Display for FlipRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, from, to, scope, cause, evidence, reason, drain_s, evidence_to_flip_us, .. } = self;
+        let census = if self.census_us.is_some() { " after the census" } else { "" };
         match scope {
             Scope::Both => write!(f, "{service}: {to} is active (was {from}), {cause}")?,
             Scope::Signalling => write!(f, "{service}: {to} has signalling (was {from}), {cause}")?,
@@ -123,7 +136,7 @@ impl fmt::Display for FlipRecord {
         if let Some(seconds) = drain_s {
             write!(f, ", {from} drains for {seconds} s at most")?;
         }
-        write!(f, "; {evidence_to_flip_us:.0} µs to flip")
+        write!(f, "; {evidence_to_flip_us:.0} µs to flip{census}")
     }
 }
 

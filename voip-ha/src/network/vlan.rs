@@ -1,5 +1,7 @@
 //! VLAN interfaces, and what frames that leave by them look like on the interface below.
 
+use std::iter::successors;
+
 use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
 use rtnetlink::{
@@ -47,28 +49,57 @@ pub enum StackError {
     Deep(String),
 }
 
-/// Names of the VLAN interfaces on those that are `known`, and of those on them.
-///
-/// # Errors
-///
-/// The kernel does not answer.
-pub async fn vlans_on(handle: &Handle, known: &[u32]) -> Result<Vec<String>> {
-    let links: Vec<LinkMessage> =
-        handle.link().get().execute().try_collect().await.context("cannot list the interfaces")?;
-    Ok(read_vlans(&links, known))
-}
+/// The kernel nests a few; what is beyond two is refused anyway.
+const DEEPEST: usize = 4;
 
-fn read_vlans(links: &[LinkMessage], known: &[u32]) -> Vec<String> {
-    let layers: Vec<_> = links.iter().map(|link| (link.header.index, layer(link))).collect();
-    let (mut below, mut names) = (known.to_vec(), Vec::new());
-    // As many tags as a frame may have.
-    for _ in 0..2 {
-        let is_on = |(_, layer): &&(u32, Layer)| layer.vlan.is_some_and(|(_, index)| below.contains(&index));
-        let above: Vec<_> = layers.iter().filter(is_on).collect();
-        names.extend(above.iter().map(|(_, layer)| layer.name.clone()));
-        below = above.iter().map(|(index, _)| *index).collect();
+/// All interfaces, as they were when the kernel listed them.
+pub struct Listing(Vec<LinkMessage>);
+
+impl Listing {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub async fn read(handle: &Handle) -> Result<Self> {
+        Ok(Self(handle.link().get().execute().try_collect().await.context("cannot list the interfaces")?))
     }
-    names
+
+    /// Names of the VLAN interfaces on those that are `known`, and of those on them.
+    pub fn vlans_on(&self, known: &[u32]) -> Vec<String> {
+        let layers: Vec<_> = self.0.iter().map(|link| (link.header.index, layer(link))).collect();
+        let (mut below, mut names) = (known.to_vec(), Vec::new());
+        // As many tags as a frame may have.
+        for _ in 0..2 {
+            let is_on = |(_, layer): &&(u32, Layer)| layer.vlan.is_some_and(|(_, index)| below.contains(&index));
+            let above: Vec<_> = layers.iter().filter(is_on).collect();
+            names.extend(above.iter().map(|(_, layer)| layer.name.clone()));
+            below = above.iter().map(|(index, _)| *index).collect();
+        }
+        names
+    }
+
+    /// The devices that packets may leave by: these, and all VLAN interfaces above them.
+    pub fn links(&self, devices: &[u32]) -> Vec<Link> {
+        let mut links: Vec<_> = devices.iter().copied().map(Link::plain).collect();
+        for link in self.0.iter().filter(|link| layer(link).vlan.is_some()) {
+            let ifindex = link.header.index;
+            if let Ok(stack) = self.stack_at(ifindex, devices) {
+                links.push(Link { ifindex, device: stack.bottom, tags: stack.tags });
+            }
+        }
+        links
+    }
+
+    fn stack_at(&self, index: u32, known: &[u32]) -> Result<Stack, StackError> {
+        let at = |index: u32| self.0.iter().find(|link| link.header.index == index);
+        let below = |link: &&LinkMessage| {
+            let (_, below) = layer(link).vlan?;
+            at(below).filter(|_| !known.contains(&below))
+        };
+        let links: Vec<_> = successors(at(index), below).take(DEEPEST).cloned().collect();
+        read_stack(&links, known)
+    }
 }
 
 /// What one interface of a stack is.
@@ -92,31 +123,11 @@ pub async fn stack_at(handle: &Handle, index: u32, known: &[u32]) -> Result<Resu
         let next = layer(&link).vlan.map(|(_, next)| next);
         links.push(link);
         match next {
-            // The kernel nests a few; what is beyond two is refused anyway.
-            Some(next) if links.len() < 4 => below = next,
+            Some(next) if links.len() < DEEPEST => below = next,
             _ => break,
         }
     }
     Ok(read_stack(&links, known))
-}
-
-/// The devices that packets may leave by: these, and all VLAN interfaces above them.
-///
-/// # Errors
-///
-/// The kernel does not answer.
-pub async fn links(handle: &Handle, devices: &[u32]) -> Result<Vec<Link>> {
-    let mut links: Vec<_> = devices.iter().copied().map(Link::plain).collect();
-    let mut all = handle.link().get().execute();
-    while let Some(link) = all.try_next().await.context("the kernel does not list its interfaces")? {
-        let ifindex = link.header.index;
-        if layer(&link).vlan.is_some()
-            && let Ok(stack) = stack_at(handle, ifindex, devices).await?
-        {
-            links.push(Link { ifindex, device: stack.bottom, tags: stack.tags });
-        }
-    }
-    Ok(links)
 }
 
 /// The stack of these interfaces, from the top down.

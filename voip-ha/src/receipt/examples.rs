@@ -22,6 +22,7 @@ pub(crate) fn crash(number: u64) -> Receipt {
         drain_s: None,
         evidence: Some(Evidence::Refused),
         trail: vec![Piece { ms: -0.3, server: "master".to_owned(), evidence: Evidence::Refused }],
+        census_ms: None,
         decided_ms: -0.02,
         evidence_to_flip_us: 31.0,
         last_sign_ms: Some(-12.5),

@@ -24,6 +24,7 @@ impl Receipt {
             .collect();
         moments.extend(self.last_sign_ms.map(|ms| moment(ms, format!("last sign of life of {from}"))));
         moments.push(moment(self.decided_ms, format!("decision: {}", self.why())));
+        moments.extend(self.census_ms.map(|ms| moment(ms, format!("census: running calls of {from} are noted"))));
         let what = match self.scope {
             Scope::Both => "SIP and RTP go",
             Scope::Signalling => "SIP goes",
@@ -54,7 +55,7 @@ impl Receipt {
 
 #[cfg(test)]
 mod tests {
-    use super::super::examples;
+    use super::{super::examples, *};
 
     #[test]
     fn the_timeline_is_in_the_order_of_time_with_the_flip_after_its_decision() {
@@ -71,6 +72,16 @@ mod tests {
                 "first packet from cloud to a client"
             ]
         );
+        assert!(moments.is_sorted_by(|a, b| a.ms <= b.ms));
+    }
+
+    #[test]
+    fn the_census_of_a_planned_flip_is_between_its_decision_and_the_flip() {
+        let receipt = Receipt { census_ms: Some(-200.1), decided_ms: -200.1, ..examples::planned(8) };
+        let moments = receipt.timeline();
+        let texts: Vec<_> = moments.iter().map(|moment| moment.text.split(':').next().unwrap()).collect();
+        assert_eq!(texts[..2], ["decision", "census"], "{texts:?}");
+        assert_eq!(moments[1].text, "census: running calls of master are noted");
         assert!(moments.is_sorted_by(|a, b| a.ms <= b.ms));
     }
 

@@ -331,6 +331,7 @@ fn bare(event: &Event, flip: &FlipRecord, flipped: Duration) -> Receipt {
         drain_s: flip.drain_s,
         evidence: flip.evidence,
         trail: flip.trail.iter().map(piece).collect(),
+        census_ms: flip.census_us.map(|at| millis(Duration::from_micros(at), flipped)),
         decided_ms: millis(Duration::from_micros(flip.decided_us), flipped),
         evidence_to_flip_us: flip.evidence_to_flip_us,
         last_sign_ms: None,

@@ -75,7 +75,9 @@ impl Collector {
     pub(super) fn forget(&self, happening: &Happening, ledger: &mut dyn Ledger, now: Duration) -> Option<Happening> {
         let (service, server, drained) = match happening {
             Happening::DrainEnded { service, server, .. } => (service, server, true),
-            Happening::NotBack { service, server } => (service, server, false),
+            Happening::NotBack { service, server } | Happening::NotSwitched { service, server, .. } => {
+                (service, server, false)
+            }
             _ => return None,
         };
         let (id, former) = self.known(service, server)?;

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use voip_ha_ebpf::{
     abi::{
-        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, NO_EXIT, Named, Outcome, Ports, ServerEntry,
-        ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord,
+        Address, Class, Endpoint, Family, FirstFragment, FragmentKey, NO_EXIT, Named, Notes, Outcome, Ports,
+        ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SteeringWord,
     },
     packet::{Frame, Network},
     rewrite,
@@ -69,7 +69,11 @@ impl Service {
             ports: PORTS[index],
             place: ServicePlace::new(index as u32, bank),
             entry: ServiceEntry { vips, ports: PORTS[index], protection: 0 },
-            word: SteeringWord::new(named, 7).with_census(bits & CENSUS != 0),
+            word: SteeringWord::new(named, 7).with_notes(if bits & CENSUS != 0 {
+                Notes::Count
+            } else {
+                Notes::Nothing
+            }),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::sip;
+use crate::{abi::Notes, sip};
 
 use self::{
     ask::{Asked, Memory},
@@ -50,9 +50,9 @@ const fn message(kind: Message, to_tag: bool) -> Scan {
 }
 
 /// The master is active, and the backup may drain.
-fn remembering(draining: Option<ServerNumber>, affinity: bool, census: bool) -> World {
+fn remembering(draining: Option<ServerNumber>, notes: Notes) -> World {
     let mut world = World::steered(MASTER, draining).with_way_to_backup();
-    world.words[0] = world.words[0].with_affinity(affinity).with_census(census);
+    world.words[0] = world.words[0].with_notes(notes);
     world
 }
 
@@ -70,7 +70,7 @@ fn of_call(note: Note) -> Note {
 }
 
 #[test]
-fn rtp_stays_with_the_draining_server_if_it_was_noted_or_comes_in_the_census_unless_the_active_one_has_answered() {
+fn rtp_stays_with_the_draining_server_if_it_was_noted_or_nobody_foresaw_the_flip_unless_the_active_one_has_answered() {
     let cases = [
         (Owner::UNKNOWN, false, MASTER),
         (Owner::UNKNOWN, true, BACKUP),
@@ -84,15 +84,16 @@ fn rtp_stays_with_the_draining_server_if_it_was_noted_or_comes_in_the_census_unl
         (owned_by(THIRD), true, MASTER),
     ];
     for hosts in BOTH {
-        for (flow, census, server) in cases {
-            let memory = Memory { flow, ..Memory::of(remembering(BACKUP, true, census)) };
+        for (flow, is_fresh, server) in cases {
+            let notes = if is_fresh { Notes::CallsOfFormer } else { Notes::Calls };
+            let memory = Memory { flow, ..Memory::of(remembering(BACKUP, notes)) };
             let verdict = memory.verdict(to_vip(&hosts, RTP));
-            assert_eq!((verdict.server, verdict.action.outcome), (server, Outcome::ToServer), "{flow:?}, {census}");
+            assert_eq!((verdict.server, verdict.action.outcome), (server, Outcome::ToServer), "{flow:?}, {notes:?}");
             let address = if server == MASTER { hosts.master } else { hosts.backup };
             assert_eq!(verdict.action.rewrite.destination, address);
             // Who owns it is said by who sends on it, not by where it goes.
-            let wanted = Note { is_flow: flow.is_known || census, ..Note::NOTHING };
-            assert_eq!(of_call(verdict.note), wanted, "{flow:?}, {census}");
+            let wanted = Note { is_flow: flow.is_known || is_fresh, ..Note::NOTHING };
+            assert_eq!(of_call(verdict.note), wanted, "{flow:?}, {notes:?}");
             assert_eq!((verdict.note.client_port, verdict.note.service_port), (PHONE_PORT, RTP));
             assert_eq!((verdict.note.news, verdict.note.is_target), (News::Sent, server == MASTER));
             assert_eq!(memory.asked(), Asked { flow: 1, ..Asked::default() });
@@ -106,7 +107,7 @@ fn sip_goes_to_the_owner_of_its_call_and_without_one_to_the_active_server_only_i
         for (kind, to_tag, begins) in MESSAGES {
             for call in CALL_OWNERS {
                 let scan = message(kind, to_tag);
-                let memory = Memory { call, scan, ..Memory::of(remembering(BACKUP, true, true)) };
+                let memory = Memory { call, scan, ..Memory::of(remembering(BACKUP, Notes::CallsOfFormer)) };
                 let verdict = memory.verdict(to_vip(&hosts, SIP));
                 let server = if call == owned_by(NUMBER_OF_BACKUP) {
                     BACKUP
@@ -131,7 +132,7 @@ fn sip_whose_call_was_not_found_is_neither_looked_up_nor_noted() {
     for hosts in BOTH {
         for (kind, to_tag, begins) in MESSAGES {
             let scan = Scan { call: 0, ..message(kind, to_tag) };
-            let memory = Memory { scan, ..Memory::of(remembering(BACKUP, true, false)) };
+            let memory = Memory { scan, ..Memory::of(remembering(BACKUP, Notes::Calls)) };
             let verdict = memory.verdict(to_vip(&hosts, SIP));
             assert_eq!(verdict.server, if begins { MASTER } else { BACKUP }, "{scan:?}");
             let reply = memory.verdict(from(hosts.backup, &hosts, SIP));
@@ -144,18 +145,18 @@ fn sip_whose_call_was_not_found_is_neither_looked_up_nor_noted() {
 #[test]
 fn where_nobody_drains_all_goes_to_the_active_server_and_calls_are_noted_that_are_certainly_its_own() {
     for hosts in BOTH {
-        for census in [false, true] {
+        for notes in [Notes::Calls, Notes::CallsOfFormer] {
             for flow in FLOW_OWNERS {
-                let memory = Memory { flow, ..Memory::of(remembering(None, true, census)) };
+                let memory = Memory { flow, ..Memory::of(remembering(None, notes)) };
                 let verdict = memory.verdict(to_vip(&hosts, RTP));
                 assert_eq!((verdict.server, verdict.note.is_target), (MASTER, true), "{flow:?}");
-                let wanted = Note { is_flow: flow.is_known || census, ..Note::NOTHING };
-                assert_eq!(of_call(verdict.note), wanted, "{flow:?}, {census}");
+                let is_flow = flow.is_known || notes == Notes::CallsOfFormer;
+                assert_eq!(of_call(verdict.note), Note { is_flow, ..Note::NOTHING }, "{flow:?}, {notes:?}");
             }
             for (kind, to_tag, begins) in MESSAGES {
                 for call in CALL_OWNERS {
                     let scan = message(kind, to_tag);
-                    let memory = Memory { call, scan, ..Memory::of(remembering(None, true, census)) };
+                    let memory = Memory { call, scan, ..Memory::of(remembering(None, notes)) };
                     let verdict = memory.verdict(to_vip(&hosts, SIP));
                     assert_eq!((verdict.server, verdict.note.is_target), (MASTER, true), "{scan:?}, {call:?}");
                     let is_noted = begins && kind != Message::None && !call.is_known;
@@ -169,20 +170,19 @@ fn where_nobody_drains_all_goes_to_the_active_server_and_calls_are_noted_that_ar
 #[test]
 fn a_server_that_drains_without_affinity_is_only_not_fenced() {
     for hosts in BOTH {
-        for census in [false, true] {
+        for notes in [Notes::Nothing, Notes::Count] {
             for owner in FLOW_OWNERS {
                 let scan = message(Message::Bye, true);
-                let memory =
-                    Memory { flow: owner, call: owner, scan, ..Memory::of(remembering(BACKUP, false, census)) };
+                let memory = Memory { flow: owner, call: owner, scan, ..Memory::of(remembering(BACKUP, notes)) };
                 for port in [RTP, SIP] {
                     let verdict = memory.verdict(to_vip(&hosts, port));
-                    assert_eq!((verdict.server, verdict.note.is_target), (MASTER, true), "{owner:?}, {census}");
+                    assert_eq!((verdict.server, verdict.note.is_target), (MASTER, true), "{owner:?}, {notes:?}");
                     assert_eq!((verdict.note.call, verdict.note.owner), (0, 0));
                     let reply = memory.verdict(from(hosts.backup, &hosts, port));
                     assert_eq!((reply.server, reply.action.outcome), (BACKUP, Outcome::ToClient));
-                    assert_eq!(of_call(reply.note), Note::NOTHING, "{owner:?}, {census}");
+                    assert_eq!(of_call(reply.note), Note::NOTHING, "{owner:?}, {notes:?}");
                 }
-                assert_eq!(memory.asked(), Asked { flow: u32::from(census), ..Asked::default() });
+                assert_eq!(memory.asked(), Asked { flow: u32::from(notes == Notes::Count), ..Asked::default() });
             }
         }
     }
@@ -191,11 +191,11 @@ fn a_server_that_drains_without_affinity_is_only_not_fenced() {
 #[test]
 fn rtp_of_a_server_says_whose_its_flow_is_and_makes_it_known_only_if_the_server_drains() {
     for hosts in BOTH {
-        for census in [false, true] {
+        for notes in [Notes::Calls, Notes::CallsOfFormer] {
             for (server, address, is_draining) in
                 [(NUMBER_OF_BACKUP, hosts.backup, true), (NUMBER_OF_MASTER, hosts.master, false)]
             {
-                let memory = Memory::of(remembering(BACKUP, true, census));
+                let memory = Memory::of(remembering(BACKUP, notes));
                 let verdict = memory.verdict(from(address, &hosts, RTP));
                 assert_eq!((verdict.server, verdict.action.outcome), (Some(server), Outcome::ToClient));
                 let owner = server.0 + 1;
@@ -216,7 +216,7 @@ fn sip_of_the_draining_server_makes_any_call_its_own_and_of_the_active_one_only_
             for (kind, to_tag, begins) in MESSAGES {
                 for call in CALL_OWNERS {
                     let scan = message(kind, to_tag);
-                    let memory = Memory { call, scan, ..Memory::of(remembering(draining, true, false)) };
+                    let memory = Memory { call, scan, ..Memory::of(remembering(draining, Notes::Calls)) };
                     let is_sip = kind != Message::None && !call.is_known;
                     let reply = memory.verdict(from(hosts.master, &hosts, SIP));
                     let noted = (reply.note.call, reply.note.owner);
@@ -235,10 +235,68 @@ fn sip_of_the_draining_server_makes_any_call_its_own_and_of_the_active_one_only_
     }
 }
 
+/// In a census all goes where it goes without, and what is noted then is what the active server keeps when it is left.
+#[test]
+fn in_a_census_the_active_server_gets_all_and_what_it_serves_is_noted_as_its_own() {
+    let its_own = NUMBER_OF_MASTER.0 + 1;
+    for (hosts, draining) in BOTH.into_iter().flat_map(|hosts| [(hosts, None), (hosts, BACKUP)]) {
+        for flow in FLOW_OWNERS {
+            let memory = Memory { flow, ..Memory::of(remembering(draining, Notes::CallsOfActive)) };
+            let verdict = memory.verdict(to_vip(&hosts, RTP));
+            let is_former = flow == FORMER || flow == owned_by(NUMBER_OF_BACKUP);
+            let server = if is_former { draining.or(MASTER) } else { MASTER };
+            assert_eq!((verdict.server, verdict.note.is_target), (server, server == MASTER), "{flow:?}, {draining:?}");
+            let owner = if flow.is_known { 0 } else { its_own };
+            assert_eq!(of_call(verdict.note), Note { is_flow: true, owner, ..Note::NOTHING }, "{flow:?}");
+            let reply = memory.verdict(from(hosts.master, &hosts, RTP));
+            let wanted = Note { is_flow: true, is_new_flow: true, owner: its_own, ..Note::NOTHING };
+            assert_eq!(of_call(reply.note), wanted, "a call whose phone is silent");
+        }
+        for (kind, to_tag, begins) in MESSAGES {
+            for call in CALL_OWNERS {
+                let scan = message(kind, to_tag);
+                let memory = Memory { call, scan, ..Memory::of(remembering(None, Notes::CallsOfActive)) };
+                let verdict = memory.verdict(to_vip(&hosts, SIP));
+                assert_eq!((verdict.server, verdict.note.owner), (MASTER, its_own), "{scan:?}, {call:?}");
+                let is_new = kind != Message::None && !call.is_known;
+                assert_eq!(verdict.note.call, if is_new && begins { CALL } else { 0 }, "{scan:?}, {call:?}");
+                // An INVITE that came before the census is repeated after the flip, and must find who has answered it.
+                let reply = memory.verdict(from(hosts.master, &hosts, SIP)).note;
+                assert_eq!((reply.call, reply.owner), (if is_new { CALL } else { 0 }, its_own), "{scan:?}, {call:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_about_rtp_reaches_the_server_whose_flow_it_is_and_one_about_sip_the_active_server() {
+    for hosts in BOTH {
+        for flow in FLOW_OWNERS {
+            let memory = Memory { flow, ..Memory::of(remembering(BACKUP, Notes::Calls)) };
+            let about = |port| {
+                let sent = datagram((hosts.vip, port), (hosts.phone, PHONE_PORT));
+                memory.verdict(unreachable(hosts.phone, hosts.vip, &sent))
+            };
+            let is_its_own = flow == FORMER || flow == owned_by(NUMBER_OF_BACKUP);
+            let verdict = about(RTP);
+            assert_eq!(verdict.server, if is_its_own { BACKUP } else { MASTER }, "{flow:?}");
+            assert_eq!((verdict.action.outcome, verdict.note), (Outcome::ToServer, Note::NOTHING));
+            assert_eq!(about(SIP).server, MASTER);
+            assert_eq!(memory.asked(), Asked { flow: 1, ..Asked::default() });
+        }
+        for (draining, notes) in [(None, Notes::CallsOfActive), (BACKUP, Notes::Count)] {
+            let memory = Memory::<true>::of(remembering(draining, notes));
+            let sent = datagram((hosts.vip, RTP), (hosts.phone, PHONE_PORT));
+            assert_eq!(memory.verdict(unreachable(hosts.phone, hosts.vip, &sent)).server, MASTER);
+            assert_eq!(memory.asked(), Asked::default(), "there is nothing to choose");
+        }
+    }
+}
+
 #[test]
 fn what_claims_to_be_of_the_draining_server_and_comes_by_another_way_makes_no_call_its_own() {
     for hosts in BOTH {
-        let world = World { ingress: FRONT, ..remembering(BACKUP, true, true) };
+        let world = World { ingress: FRONT, ..remembering(BACKUP, Notes::CallsOfFormer) };
         let memory = Memory { scan: message(Message::Final, true), ..Memory::of(world) };
         for port in [SIP, RTP] {
             let verdict = memory.verdict(from(hosts.backup, &hosts, port));
@@ -253,7 +311,7 @@ fn signalling_and_media_that_go_to_two_servers_are_both_compared_with_the_draini
     for hosts in BOTH {
         // Media stays, and only signalling has left the backup.
         let mut world = World::split(MASTER, BACKUP, BACKUP).with_way_to_backup();
-        world.words[0] = world.words[0].with_affinity(true);
+        world.words[0] = world.words[0].with_notes(Notes::Calls);
         let memory = Memory { scan: message(Message::Bye, true), ..Memory::of(world) };
         let request = memory.verdict(to_vip(&hosts, SIP));
         assert_eq!((request.server, request.note.is_target), (BACKUP, false));
@@ -266,7 +324,7 @@ fn signalling_and_media_that_go_to_two_servers_are_both_compared_with_the_draini
 fn a_packet_is_not_sent_to_a_draining_server_that_has_no_way() {
     for hosts in BOTH {
         let mut world = World::steered(MASTER, BACKUP);
-        world.words[0] = world.words[0].with_affinity(true);
+        world.words[0] = world.words[0].with_notes(Notes::Calls);
         let verdict = Memory { flow: FORMER, ..Memory::of(world) }.verdict(to_vip(&hosts, RTP));
         let found = (verdict.server, verdict.action, verdict.note);
         assert_eq!(found, (BACKUP, Action::drop(Outcome::NoNextHop), Note::NOTHING));

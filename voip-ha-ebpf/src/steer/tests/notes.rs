@@ -1,6 +1,7 @@
 //! What a packet says about a server, and what the words for signalling and media make of it.
 
 use super::*;
+use crate::abi::Notes;
 
 pub(super) fn refused(code: u8) -> Note {
     Note { news: News::Refused, code, ..Note::NOTHING }
@@ -28,7 +29,7 @@ fn signalling_and_media_go_to_different_servers_and_both_may_answer() {
 }
 
 #[test]
-fn a_flow_is_noted_only_of_media_to_a_server_and_under_the_census_bit() {
+fn a_flow_is_noted_only_of_media_to_a_server_and_where_flows_are_counted() {
     for Hosts { vip, master, phone, .. } in BOTH {
         let mut world = World::new();
         let (request, media) = (datagram((phone, 9), (vip, SIP)), datagram((phone, PHONE_PORT), (vip, RTP)));
@@ -38,7 +39,7 @@ fn a_flow_is_noted_only_of_media_to_a_server_and_under_the_census_bit() {
             note.is_flow
         };
         assert_eq!((is_flow(&world, &request), is_flow(&world, &media)), (false, false));
-        world.words[0] = world.words[0].with_census(true);
+        world.words[0] = world.words[0].with_notes(Notes::Count);
         assert_eq!((is_flow(&world, &request), is_flow(&world, &media)), (false, true));
         let note = world.verdict(media).note;
         assert_eq!((note.client_port, note.service_port), (PHONE_PORT, RTP));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     control::{DrainOutcome, DrainRequest, DrainStep, SwitchRequest},
+    datapath::Memory,
     decision::{Choice, Scope},
     event::DrainWhy,
 };
@@ -30,7 +31,7 @@ async fn running(fake: &Fake) -> ((Responder, Responder), Orders, JoinHandle<()>
 
 /// The backup is active, and the calls of the master stay there.
 fn drains() -> Steering {
-    Steering { draining: Some(MASTER), affinity: true, choice: Choice::Chosen, ..Steering::to(BACKUP) }
+    Steering { draining: Some(MASTER), memory: Memory::AfterCensus, choice: Choice::Chosen, ..Steering::to(BACKUP) }
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -56,6 +57,29 @@ async fn a_drain_is_ordered_tried_shown_given_another_time_and_ended() {
     let ended = drain(&orders, request(Some("pbx"), true)).await.unwrap();
     assert_eq!((ended.server.as_str(), ended.step), ("master", DrainStep::Ended));
     assert_eq!(word(), Steering { choice: Choice::Chosen, ..Steering::to(BACKUP) });
+    drop(orders);
+    thread.join().unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_order_is_answered_when_its_census_is_over_and_with_no_if_another_one_came_before() {
+    let fake = Fake::default();
+    let (_servers, orders, thread) = running(&fake).await;
+    let word = || fake.steering(ServiceId(0));
+    let first = tokio::spawn({
+        let orders = orders.clone();
+        async move { drain(&orders, request(Some("master"), false)).await }
+    });
+    wait_until(&orders, "the census", |status| status.switching_to.as_deref() == Some("backup")).await;
+    assert_eq!(word(), Steering { memory: Memory::Census, ..Steering::to(MASTER) });
+    assert!(!first.is_finished(), "nothing is done yet");
+    let ended = drain(&orders, request(Some("master"), true)).await.unwrap();
+    assert_eq!((ended.active.as_str(), ended.step), ("master", DrainStep::Ended));
+    assert_eq!(word(), Steering::to(MASTER));
+    let why = "pbx: backup does not take over from master as planned: another order came before its calls were noted";
+    assert_eq!(first.await.unwrap(), Err(why.to_owned()));
+    let status = status(&orders).await;
+    assert_eq!((status.active.as_str(), status.switching_to, status.draining), ("master", None, None));
     drop(orders);
     thread.join().unwrap();
 }
@@ -109,9 +133,11 @@ async fn a_switch_may_drain_for_the_time_of_the_policy() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_controller_that_finds_a_drain_goes_on_with_it_and_says_so() {
     let fake = Fake::default();
-    fake.0.lock().unwrap().word = drains();
+    // How it began is not in the word.
+    let found = Steering { memory: Memory::Calls, ..drains() };
+    fake.0.lock().unwrap().word = found;
     let (_servers, orders, thread) = running(&fake).await;
-    assert_eq!(fake.steering(ServiceId(0)), drains());
+    assert_eq!(fake.steering(ServiceId(0)), found);
     let (events, _) = orders.ask(Order::Events).await.unwrap();
     let adopted = |event: &&Event| {
         matches!(&event.happening, Happening::Draining { why: DrainWhy::Adopted, seconds: 600, server, .. }

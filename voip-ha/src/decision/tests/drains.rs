@@ -25,11 +25,23 @@ fn failed_over(fault: Fault, now: Instant) -> (Decision, [Standing; 3]) {
     (decision, servers)
 }
 
-/// The master drains, by an operator's order.
+/// Drains to another server, by an operator's order, from now on.
+fn drain_to(decision: &mut Decision, to: Rank, time: Duration, now: Instant) {
+    assert_eq!(decision.obey(&order(to, Some(time)), &all_up(now), now - CENSUS), Ok(None), "the census comes first");
+    decision.decide(&all_up(now), now).expect("it switches");
+}
+
+/// The master drains.
 fn drained(time: Duration, now: Instant) -> Decision {
     let mut decision = decision(false, MASTER, now);
-    decision.obey(&order(BACKUP, Some(time)), &all_up(now), now).unwrap().expect("it switches");
+    drain_to(&mut decision, BACKUP, time, now);
     decision
+}
+
+/// The first server by priority is returned to, and the one before it drains.
+fn returning(active: Rank, now: Instant) -> Decision {
+    let policy = Policy { failback_drains: true, ..policy(true) };
+    Decision::new(&policy, SETTLE, 3, Found { signalling: Some(active), ..Found::default() }, now)
 }
 
 fn former(decision: &Decision) -> Option<(Rank, Stay, Duration)> {
@@ -39,13 +51,10 @@ fn former(decision: &Decision) -> Option<(Rank, Stay, Duration)> {
 #[test]
 fn what_the_server_that_is_left_may_still_do_follows_from_the_cause() {
     let now = Instant::now();
-    let switched = |drain| {
-        let mut decision = decision(false, MASTER, now);
-        decision.obey(&order(BACKUP, drain), &all_up(now), now).unwrap().expect("it switches");
-        former(&decision)
-    };
-    assert_eq!(switched(None), Some((MASTER, Stay::Grace, GRACE)));
-    assert_eq!(switched(Some(HOLD_DOWN)), Some((MASTER, Stay::Drain, HOLD_DOWN)));
+    let mut switched = decision(false, MASTER, now);
+    switched.obey(&order(BACKUP, None), &all_up(now), now).unwrap().expect("it switches");
+    assert_eq!(former(&switched), Some((MASTER, Stay::Grace, GRACE)));
+    assert_eq!(former(&drained(HOLD_DOWN, now)), Some((MASTER, Stay::Drain, HOLD_DOWN)));
     assert_eq!(former(&failed_over(Fault::Hung, now).0), Some((MASTER, Stay::Recall, GIVE_BACK)));
     assert_eq!(former(&failed_over(Fault::Crashed, now).0), None, "what has crashed has no calls any more");
 
@@ -56,15 +65,16 @@ fn what_the_server_that_is_left_may_still_do_follows_from_the_cause() {
     assert_eq!(left.decide(&refusing, now), Some(flip));
     assert_eq!(former(&left), Some((MASTER, Stay::Drain, DRAIN)));
 
-    let mut left = decision(true, BACKUP, now);
-    left.decide(&all_up(now), now + HOLD_DOWN).expect("failback");
+    let mut left = returning(BACKUP, now);
+    assert_eq!(left.decide(&all_up(now), now + HOLD_DOWN), None, "the census comes first");
+    left.decide(&all_up(now), now + HOLD_DOWN + CENSUS).expect("failback");
     assert_eq!(former(&left), Some((BACKUP, Stay::Drain, DRAIN)));
 }
 
 #[test]
 fn policies_that_say_so_drain_nobody_and_give_nothing_back() {
     let now = Instant::now();
-    let hard = Policy { drain: Duration::ZERO, give_back: None, ..policy(true) };
+    let hard = Policy { drain: Duration::ZERO, failback_drains: true, give_back: None, ..policy(true) };
     let no_drain = Policy { failback_drains: false, ..policy(true) };
     let found = |active| Found { signalling: Some(active), ..Found::default() };
     for policy in [&hard, &no_drain] {
@@ -128,7 +138,7 @@ fn an_operator_may_end_a_drain_and_give_it_another_time() {
 fn when_the_new_server_dies_the_one_that_drains_is_before_others_and_its_drain_ends() {
     let now = Instant::now();
     let mut decision = decision(false, Rank(2), now);
-    decision.obey(&order(MASTER, Some(DRAIN)), &all_up(now), now).unwrap().expect("it switches");
+    drain_to(&mut decision, MASTER, DRAIN, now);
     let mut servers = all_up(now);
     servers[0] = silent(now);
     servers[2].last_sign = Some(now + MS);
@@ -186,14 +196,15 @@ fn another_flip_ends_what_was_remembered_and_a_failback_drains_the_other_way() {
     assert_eq!(decision.decide(&servers, now), Some(failover(BACKUP, Rank(2))));
     assert_eq!(former(&decision), Some((BACKUP, Stay::Recall, GIVE_BACK)));
 
-    let mut decision = super::decision(true, MASTER, now);
+    let mut decision = returning(MASTER, now);
     let mut servers = all_up(now);
     servers[0] = silent(now);
     decision.decide(&servers, now).expect("failover");
     servers[0] = standing(Health::Up, now + MS);
     assert_eq!(decision.part(&servers, now + MS), Some((MASTER, Parting::GivenBack)));
     let flip = Flip { scope: Scope::Both, from: BACKUP, to: MASTER, cause: Cause::Failback };
-    assert_eq!(decision.decide(&servers, now + MS + HOLD_DOWN), Some(flip));
+    assert_eq!(decision.decide(&servers, now + MS + HOLD_DOWN), None, "the census comes first");
+    assert_eq!(decision.decide(&servers, now + MS + HOLD_DOWN + CENSUS), Some(flip));
     assert_eq!(former(&decision), Some((BACKUP, Stay::Drain, DRAIN)));
 }
 

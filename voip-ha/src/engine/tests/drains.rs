@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    decision::{DrainEnd, Stay},
+    decision::{DrainEnd, Dropped, Stay},
     event::DrainWhy,
 };
 
@@ -11,11 +11,18 @@ const DRAINS: &str = "failback = 'manual', drain_s = 60";
 
 /// The cloud is active, and calls are remembered: those of the master stay with it, if it drains.
 fn word(draining: Option<ServerId>, choice: Choice) -> Steering {
-    Steering { draining, affinity: true, choice, ..Steering::to(CLOUD) }
+    Steering { draining, memory: Memory::Calls, choice, ..Steering::to(CLOUD) }
 }
 
+/// Asks for a drain, which begins after its census.
 fn drain(lab: &mut Lab, time: Duration) {
     orders::asks(lab, &Wish { drain: Some(time), ..orders::wish(Some(CLOUD)) });
+    lab.run(CENSUS);
+}
+
+/// The cloud is active, and what shows is new: the running calls were noted before.
+fn drained(choice: Choice, draining: ServerId) -> Steering {
+    Steering { memory: Memory::AfterCensus, ..word(Some(draining), choice) }
 }
 
 /// What was told of drains, in order.
@@ -42,8 +49,12 @@ fn ends(lab: &Lab) -> Vec<DrainEnd> {
 fn a_switch_with_drain_keeps_calls_where_they_are_until_the_deadline() {
     let mut lab = lab(DRAINS);
     drain(&mut lab, MINUTE);
-    assert_eq!(steered(&lab.outputs), [(SERVICE, word(Some(MASTER), Choice::Chosen))]);
-    assert_eq!((flips(&lab)[0].drain_s, flips(&lab)[0].remembered), (Some(60), false));
+    let census = Steering { memory: Memory::Census, ..Steering::to(MASTER) };
+    assert_eq!(steered(&lab.outputs), [(SERVICE, census), (SERVICE, drained(Choice::Chosen, MASTER))]);
+    let flip = flips(&lab)[0];
+    assert_eq!((flip.drain_s, flip.remembered, flip.asked_by.as_deref()), (Some(60), false, Some("ann")));
+    assert_eq!(flip.census_us, Some(flip.decided_us), "it was decided when it was ordered");
+    assert_eq!(told(&lab, |told| matches!(told, Happening::Choice { asked_by: Some(_), .. })), 1);
     let began = lab.now;
     lab.forget();
     lab.run(MINUTE * 2);
@@ -51,6 +62,81 @@ fn a_switch_with_drain_keeps_calls_where_they_are_until_the_deadline() {
     assert_eq!(ends(&lab), [DrainEnd::Deadline]);
     let ended = lab.outputs.iter().find(|(_, output)| matches!(output, Output::Steer(..))).unwrap().0;
     assert_eq!(ended - began, MINUTE);
+}
+
+/// What was told of a flip that was planned, and did not come.
+fn dropped(lab: &Lab) -> Vec<Dropped> {
+    let happenings = lab.outputs.iter().filter_map(|(_, output)| match output {
+        Output::Steer(_, _, Happening::NotSwitched { why, .. }) | Output::Tell(Happening::NotSwitched { why, .. }) => {
+            Some(*why)
+        }
+        _ => None,
+    });
+    happenings.collect()
+}
+
+/// The census of a switch with drain is half over.
+fn in_a_census() -> Lab {
+    let mut lab = lab(DRAINS);
+    orders::asks(&mut lab, &Wish { drain: Some(MINUTE), ..orders::wish(Some(CLOUD)) });
+    lab.run(CENSUS / 2);
+    lab
+}
+
+#[test]
+fn a_crash_in_the_census_of_a_drain_flips_at_once_and_is_no_drain() {
+    let mut lab = in_a_census();
+    lab.host(MASTER, Host::Crashed);
+    let (time, steering) = lab.until_steered(CENSUS).expect("it crashed");
+    assert!(time <= Duration::from_millis(21), "{time:?}");
+    assert_eq!(steering, Steering::to(CLOUD));
+    let flip = flips(&lab)[0];
+    assert_eq!((flip.cause, flip.census_us, flip.drain_s), (Cause::Failover, None, None));
+    assert_eq!(dropped(&lab), [Dropped::Down]);
+    lab.run(MINUTE);
+    assert_eq!(flips(&lab).len(), 1);
+}
+
+#[test]
+fn a_server_that_dies_before_it_takes_over_leaves_all_as_it_was_and_that_is_told() {
+    let mut lab = in_a_census();
+    let outputs = lab.engine.no_carrier(&[CLOUD], lab.now);
+    lab.note(outputs);
+    assert_eq!((lab.engine.steering(SERVICE), dropped(&lab)), (Steering::to(MASTER), vec![Dropped::NotEligible]));
+    assert_eq!(steered(&lab.outputs).last(), Some(&(SERVICE, Steering::to(MASTER))));
+}
+
+#[test]
+fn orders_in_a_census_are_followed_at_once_and_each_says_what_became_of_the_one_before() {
+    let hold: fn(&mut Lab) = |lab| {
+        let outputs = lab.engine.hold(SERVICE, true, &Words::default(), lab.now);
+        lab.note(outputs);
+    };
+    let end: fn(&mut Lab) = |lab| {
+        let outputs = lab.engine.end_drain(SERVICE, MASTER, &Words::default());
+        lab.note(outputs);
+    };
+    let auto: fn(&mut Lab) = |lab| orders::asks(lab, &orders::wish(None));
+    let without_drain: fn(&mut Lab) = |lab| orders::asks(lab, &orders::wish(Some(CLOUD)));
+    let chosen = Steering { draining: Some(MASTER), choice: Choice::Chosen, ..Steering::to(CLOUD) };
+    let held = Steering { choice: Choice::Held, ..Steering::to(MASTER) };
+    let master = Steering::to(MASTER);
+    let orders = [(auto, master), (hold, held), (without_drain, chosen), (end, master)];
+    for (order, steering) in orders {
+        let mut lab = in_a_census();
+        lab.forget();
+        order(&mut lab);
+        assert_eq!(steered(&lab.outputs), [(SERVICE, steering)]);
+        assert_eq!(dropped(&lab), [Dropped::Overruled]);
+        lab.forget();
+        lab.run(CENSUS);
+        assert_eq!(flips(&lab).len(), 0, "{steering:?}");
+    }
+    let mut lab = in_a_census();
+    orders::asks(&mut lab, &Wish { drain: Some(SECOND), ..orders::wish(Some(CLOUD)) });
+    assert_eq!(dropped(&lab), [Dropped::Overruled]);
+    lab.run(CENSUS / 2);
+    assert_eq!(flips(&lab)[0].drain_s, Some(1), "the census had begun");
 }
 
 #[test]
@@ -169,7 +255,7 @@ fn after_a_give_back_an_automatic_failback_lets_the_other_server_drain() {
     lab.run(SECOND);
     lab.host(MASTER, Host::Well);
     lab.run(MINUTE * 2);
-    let back = Steering { draining: Some(CLOUD), affinity: true, ..Steering::to(MASTER) };
+    let back = Steering { draining: Some(CLOUD), memory: Memory::AfterCensus, ..Steering::to(MASTER) };
     assert_eq!(lab.engine.steering(SERVICE), back);
     let flips: Vec<_> = flips(&lab).into_iter().map(|flip| (flip.cause, flip.drain_s, flip.remembered)).collect();
     assert_eq!(flips, [(Cause::Failover, None, false), (Cause::Failback, Some(600), true)]);
@@ -179,7 +265,7 @@ fn after_a_give_back_an_automatic_failback_lets_the_other_server_drain() {
 fn an_operator_ends_a_drain_and_sets_its_time_anew() {
     let mut lab = lab(DRAINS);
     let words = Words { reason: Some("late".to_owned()), asked_by: Some("ann".to_owned()) };
-    assert_eq!(lab.engine.end_drain(SERVICE, &words), [], "nobody drains");
+    assert_eq!(lab.engine.end_drain(SERVICE, MASTER, &words), [], "nobody drains");
     assert_eq!(lab.engine.prolong(SERVICE, MINUTE, &words, lab.now), []);
     drain(&mut lab, MINUTE);
     lab.run(50 * SECOND);
@@ -191,7 +277,7 @@ fn an_operator_ends_a_drain_and_sets_its_time_anew() {
     lab.run(50 * SECOND);
     assert_eq!(lab.engine.steering(SERVICE).draining, Some(MASTER));
     lab.forget();
-    let outputs = lab.engine.end_drain(SERVICE, &words);
+    let outputs = lab.engine.end_drain(SERVICE, MASTER, &words);
     lab.note(outputs);
     assert_eq!(ends(&lab), [DrainEnd::Operator]);
     assert_eq!(steered(&lab.outputs), [(SERVICE, Steering { choice: Choice::Chosen, ..Steering::to(CLOUD) })]);
@@ -203,7 +289,7 @@ fn a_hold_does_not_stop_the_time_of_a_drain() {
     drain(&mut lab, MINUTE);
     let outputs = lab.engine.hold(SERVICE, true, &Words::default(), lab.now);
     lab.note(outputs);
-    assert_eq!(lab.engine.steering(SERVICE), word(Some(MASTER), Choice::Held));
+    assert_eq!(lab.engine.steering(SERVICE), drained(Choice::Held, MASTER));
     lab.run(MINUTE + SECOND);
     assert_eq!(lab.engine.steering(SERVICE), Steering { choice: Choice::Held, ..Steering::to(CLOUD) });
 }
@@ -237,7 +323,7 @@ fn the_next_controller_goes_on_with_a_drain_for_the_whole_time_and_forgets_what_
     assert_eq!(words[0], (SERVICE, Steering::to(CLOUD)), "whom to give calls back to is not in the word");
     assert_eq!(engine.adopted_drains(now), []);
 
-    let (engine, words) = adopt(Steering { affinity: false, ..draining });
-    assert_eq!(words[0], (SERVICE, Steering { affinity: false, ..draining }));
+    let (engine, words) = adopt(Steering { memory: Memory::Nothing, ..draining });
+    assert_eq!(words[0], (SERVICE, Steering { memory: Memory::Nothing, ..draining }));
     assert_eq!(engine.services()[0].former().map(|(_, former)| former.stay), Some(Stay::Grace));
 }

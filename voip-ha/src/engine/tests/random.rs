@@ -12,7 +12,7 @@ enum Event {
     Way(usize, bool),
     Wish(Option<usize>, Scope, bool),
     Drain(usize, u64),
-    EndDrain,
+    EndDrain(usize),
     Hold(bool),
     Wait(u64),
 }
@@ -29,7 +29,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => (prop::option::of(0..2usize), scope, prop::bool::weighted(0.2))
             .prop_map(|(server, scope, force)| Event::Wish(server, scope, force)),
         2 => (0..2usize, 1..8u64).prop_map(|(server, seconds)| Event::Drain(server, seconds)),
-        1 => Just(Event::EndDrain),
+        1 => (0..2usize).prop_map(Event::EndDrain),
         1 => prop::bool::weighted(0.3).prop_map(Event::Hold),
         6 => (1..3_000u64).prop_map(Event::Wait),
     ]
@@ -56,7 +56,7 @@ fn apply(lab: &mut Lab, event: Event) {
             let drain = Some(Duration::from_secs(seconds));
             lab.engine.wish(&Wish { drain, ..orders::wish(Some(ServerId(server))) }, now).unwrap_or_default()
         }
-        Event::EndDrain => lab.engine.end_drain(SERVICE, &Words::default()),
+        Event::EndDrain(server) => lab.engine.end_drain(SERVICE, ServerId(server), &Words::default()),
         Event::Hold(held) => lab.engine.hold(SERVICE, held, &Words::default(), now),
         Event::Wait(ms) => {
             lab.run(Duration::from_millis(ms));
@@ -84,7 +84,11 @@ proptest! {
             }
             prop_assert!(word.draining.is_none_or(|old| Some(old) != word.signalling && Some(old) != word.media));
             let service = &lab.engine.services()[0];
-            prop_assert_eq!(word.affinity && word.draining.is_some(), service.draining().is_some());
+            prop_assert_eq!(word.memory.is_affine() && word.draining.is_some(), service.draining().is_some());
+            let planned = service.planned();
+            prop_assert_eq!(word.memory == Memory::Census, planned.is_some());
+            prop_assert!(planned.is_none_or(|(_, planned)| !was_wait || planned.due > lab.now));
+            prop_assert!(planned.is_none() || service.choice() != Choice::Held);
             prop_assert!(service.former().is_none_or(|(_, former)| !was_wait || former.until > lab.now));
             let health = |server: ServerId| lab.engine.servers()[server.0].detector.health();
             let eligible = |server: ServerId| health(server) == Health::Up && lab.engine.servers()[server.0].reachable;

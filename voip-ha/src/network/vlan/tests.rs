@@ -85,5 +85,9 @@ fn vlans_on_the_gateways_interfaces_are_found_two_deep() {
         vlan(12, 6, 400, q),
         link(13, "mac0", vec![LinkAttribute::Link(BACK)]),
     ];
-    assert_eq!(read_vlans(&links, &[BACK]), ["vlan100", "vlan200"]);
+    let listing = Listing(links.to_vec());
+    assert_eq!(listing.vlans_on(&[BACK]), ["vlan100", "vlan200"]);
+    let tags = [[tag(0x8100, 100), VlanTag::default()], [tag(0x8100, 100), tag(0x8100, 200)]];
+    let vlan = |ifindex, tags| Link { ifindex, device: BACK, tags };
+    assert_eq!(listing.links(&[BACK]), [Link::plain(BACK), vlan(9, tags[0]), vlan(10, tags[1])]);
 }

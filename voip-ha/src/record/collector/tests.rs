@@ -112,6 +112,7 @@ fn crash(epoch: u16, flipped: f64) -> (Event, FlipRecord) {
             server: "master".to_owned(),
             evidence: Evidence::Refused,
         }],
+        census_us: None,
         decided_us: us(flipped - 0.125),
         flipped_us: us(flipped),
         evidence_to_flip_us: 40.0,

@@ -91,12 +91,12 @@ impl<const CALLS: bool> Tables for Memory<CALLS> {
 #[test]
 fn the_decision_is_put_off_where_calls_are_remembered_or_a_flow_is_counted_and_nowhere_else() {
     for hosts in BOTH {
-        for bits in 0..8 {
-            let (affinity, census, drains) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-            let memory = Memory::<false>::with(remembering(BACKUP.filter(|_| drains), affinity, census));
+        for (notes, draining) in Notes::ALL.into_iter().flat_map(|notes| [(notes, None), (notes, BACKUP)]) {
+            let (affinity, flows) = (notes.is_affine(), notes != Notes::Nothing);
+            let memory = Memory::<false>::with(remembering(draining, notes));
             let cases = [
                 (to_vip(&hosts, SIP), Class::Sip, affinity),
-                (to_vip(&hosts, RTP), Class::Rtp, affinity || census),
+                (to_vip(&hosts, RTP), Class::Rtp, flows),
                 (from(hosts.master, &hosts, SIP), Class::Sip, affinity),
                 (from(hosts.master, &hosts, RTP), Class::Rtp, affinity),
                 (from(hosts.backup, &hosts, RTP), Class::Rtp, affinity),
@@ -107,12 +107,12 @@ fn the_decision_is_put_off_where_calls_are_remembered_or_a_flow_is_counted_and_n
             for (frame, class, is_put_off) in cases {
                 let verdict = memory.verdict(frame);
                 assert_eq!(verdict.class, class);
-                assert_eq!(verdict.action.kind == Kind::AskElsewhere, is_put_off, "{bits:b}: {verdict:?}");
+                assert_eq!(verdict.action.kind == Kind::AskElsewhere, is_put_off, "{notes:?}: {verdict:?}");
                 if is_put_off {
                     assert_eq!((verdict.note, verdict.to_remember()), (Note::NOTHING, None), "nothing is done twice");
                 }
             }
-            assert_eq!(memory.asked(), Asked::default(), "{bits:b}");
+            assert_eq!(memory.asked(), Asked::default(), "{notes:?}");
         }
     }
 }
@@ -121,7 +121,7 @@ fn the_decision_is_put_off_where_calls_are_remembered_or_a_flow_is_counted_and_n
 fn where_nobody_is_active_there_is_nothing_to_ask() {
     for hosts in BOTH {
         let mut world = World::steered(None, BACKUP).with_way_to_backup();
-        world.words[0] = world.words[0].with_affinity(true).with_census(true);
+        world.words[0] = world.words[0].with_notes(Notes::CallsOfFormer);
         for port in [SIP, RTP] {
             let (early, late) = (Memory::<false>::with(world.clone()), Memory::of(world.clone()));
             for verdict in [early.verdict(to_vip(&hosts, port)), late.verdict(to_vip(&hosts, port))] {
@@ -138,7 +138,7 @@ fn later_fragments_follow_the_first_one_to_the_draining_server_and_without_it_ar
         let first = datagram_with(part(ip(hosts.phone, hosts.vip), 7, 0, true), (PHONE_PORT, SIP), &[b'.'; 1304]);
         let later = datagram_with(part(ip(hosts.phone, hosts.vip), 7, 164, false), (0, 0), b"the rest");
         let scan = message(Message::Initial, true);
-        let mut memory = Memory { scan, ..Memory::of(remembering(BACKUP, true, false)) };
+        let mut memory = Memory { scan, ..Memory::of(remembering(BACKUP, Notes::Calls)) };
         let unknown = memory.verdict(later.clone());
         assert_eq!((unknown.server, unknown.action), (None, Action::drop(Outcome::Fragment)));
         let verdict = memory.verdict(first.clone());
@@ -150,8 +150,8 @@ fn later_fragments_follow_the_first_one_to_the_draining_server_and_without_it_ar
         let followed = memory.verdict(later.clone());
         assert_eq!((followed.server, followed.class, followed.action.outcome), (BACKUP, Class::Sip, Outcome::ToServer));
         assert_eq!(followed.action.rewrite.destination, hosts.backup);
-        for (draining, affinity) in [(None, true), (BACKUP, false)] {
-            let verdict = Memory::of(remembering(draining, affinity, true)).verdict(later.clone());
+        for (draining, notes) in [(None, Notes::CallsOfFormer), (None, Notes::CallsOfActive), (BACKUP, Notes::Count)] {
+            let verdict = Memory::of(remembering(draining, notes)).verdict(later.clone());
             assert_eq!((verdict.server, verdict.action.outcome), (MASTER, Outcome::ToServer), "{draining:?}");
         }
         assert_eq!(memory.asked(), Asked { call: 1, scan: 1, ..Asked::default() }, "for its first fragment");

@@ -1,7 +1,7 @@
 //! Calls that stay with the old server, and what is forgotten of them when.
 
 use super::*;
-use crate::decision::DrainEnd;
+use crate::decision::{DrainEnd, Dropped};
 
 fn ended() -> Happening {
     let (service, server) = ("pbx".to_owned(), "master".to_owned());
@@ -52,6 +52,14 @@ fn calls_that_are_not_given_back_are_forgotten_without_a_word() {
     kernel.affine = false;
     let not_back = Happening::NotBack { service: "pbx".to_owned(), server: "master".to_owned() };
     assert_eq!(collector.forget(&not_back, &mut kernel, ms(20_000.0)), None);
+    assert_eq!(kernel.flows, 0);
+
+    // Those of a census that led to no flip.
+    kernel.flows = 50;
+    let [service, server, to] = ["pbx", "master", "cloud"].map(ToOwned::to_owned);
+    let why = Dropped::Overruled;
+    let not_switched = Happening::NotSwitched { service, server, to, why };
+    assert_eq!(collector.forget(&not_switched, &mut kernel, ms(30_000.0)), None);
     assert_eq!(kernel.flows, 0);
 }
 
