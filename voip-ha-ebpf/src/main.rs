@@ -3,9 +3,11 @@
 #![no_main]
 
 mod calls;
+mod context;
 mod maps;
 mod memory;
 mod tables;
+mod tunnel;
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -35,7 +37,7 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
-        let verdict = steer::steer(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
+        let verdict = steer::steer(&mut frame, &network, &KernelTables::<false, _> { ctx: &ctx });
         return carry_out(&ctx, &mut frame, &network, &verdict);
     }
     go_on(&ctx, ANY_PACKET)
@@ -72,7 +74,7 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
         Ok(network) => {
             let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
             let network = network.bounded();
-            let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS> { ctx });
+            let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS, _> { ctx });
             let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
             carry_out(ctx, &mut frame, &network, verdict)
         }
@@ -178,7 +180,7 @@ fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome
 #[inline(always)]
 fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let vip = steer::vip_of(network, &KernelTables::<false> { ctx });
+    let vip = steer::vip_of(network, &KernelTables::<false, _> { ctx });
     let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {

@@ -6,7 +6,6 @@ use core::{
 };
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::{
         BPF_ANY, BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE,
@@ -14,7 +13,6 @@ use aya_ebpf::{
     },
     helpers::{bpf_fib_lookup as fib_lookup, bpf_ktime_get_ns},
     maps::lpm_trie::Key,
-    programs::XdpContext,
 };
 use voip_ha_ebpf::{
     abi::{
@@ -27,19 +25,19 @@ use voip_ha_ebpf::{
     steer::{Hop, Owner, Route, RouteQuery, Tables},
 };
 
-use crate::{maps, memory};
+use crate::{context::Context, maps, memory};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 /// The tables of one run of the program.
-pub(crate) struct KernelTables<'a, const CALLS: bool> {
+pub(crate) struct KernelTables<'a, const CALLS: bool, C> {
     /// The frame's context, which the routing table wants to know.
-    pub(crate) ctx: &'a XdpContext,
+    pub(crate) ctx: &'a C,
 }
 
-impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
+impl<const CALLS: bool, C: Context> Tables for KernelTables<'_, CALLS, C> {
     const HAS_CALLS: bool = CALLS;
 
     #[inline(always)]
@@ -77,7 +75,7 @@ impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
 
     #[inline(always)]
     fn ingress(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
+        self.ctx.ingress()
     }
 
     #[inline(always)]
@@ -96,7 +94,7 @@ impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
         fib.dport = query.destination_port.to_be();
         // What an XDP frame holds fits into 16 bits; what claims more is found to be malformed.
         fib.__bindgen_anon_1.tot_len = query.total_length as u16;
-        fib.ifindex = self.ctx.ingress_ifindex() as u32;
+        fib.ifindex = self.ctx.ingress();
         match query.family {
             Family::V4 => {
                 fib.family = AF_INET;

@@ -164,6 +164,17 @@ pub fn network(frame: &mut Frame<'_>) -> Result<Network, NotNetwork> {
     network.ok_or(NotNetwork::NotIp)
 }
 
+/// Reads the IP headers of a packet that came in by a device without Ethernet, which names its family by an EtherType.
+#[inline(always)]
+pub fn bare(frame: &mut Frame<'_>, ethertype: u16) -> Result<Network, NotNetwork> {
+    let network = match ethertype {
+        ETHERTYPE_IPV4 => version_4(frame, 0, 0),
+        ETHERTYPE_IPV6 => version_6(frame, 0, 0),
+        _ => None,
+    };
+    network.ok_or(NotNetwork::NotIp)
+}
+
 /// Reads the headers of what nearly all packets of a service are: UDP in IPv4, whole, without VLAN tags and IP options. `None` for
 /// everything else. Much of the result is constant, so that what follows for it is a small part of what there is for all packets.
 #[inline(always)]
