@@ -95,6 +95,9 @@ pub struct NextHop {
     pub destination: Mac,
     /// What tags the frames have when they leave, outer first; untagged where there are less.
     pub vlans: [VlanTag; 2],
+    /// Only the kernel's stack can send by the device, which is a tunnel. There are no Ethernet addresses then.
+    #[serde(default)]
+    pub by_stack: bool,
 }
 
 /// A VLAN tag.
@@ -107,10 +110,16 @@ pub struct VlanTag {
 }
 
 impl NextHop {
+    /// A way by a tunnel.
+    pub fn by_stack(ifindex: u32, mtu: u32) -> Self {
+        Self { ifindex, mtu, source: [0; 6], destination: [0; 6], vlans: Default::default(), by_stack: true }
+    }
+
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let ServerEntry { ifindex, mtu, source, next_hop: destination, tags, .. } = *entry;
-        let hop = Self { ifindex, mtu, source, destination, vlans: tags.map(VlanTag::from) };
+        let ServerEntry { ifindex, mtu, source, next_hop: destination, tags, by_stack, .. } = *entry;
+        let (vlans, by_stack) = (tags.map(VlanTag::from), by_stack != 0);
+        let hop = Self { ifindex, mtu, source, destination, vlans, by_stack };
         (hop.ifindex != 0).then_some(hop)
     }
 }

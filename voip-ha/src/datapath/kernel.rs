@@ -239,8 +239,9 @@ impl Datapath for KernelDatapath {
         let exit = self.tables.exit(hop.ifindex)?;
         let mut new = old;
         let entry = &mut new[family as usize];
-        let NextHop { ifindex, mtu, source, destination: next_hop, vlans } = hop;
-        *entry = ServerEntry { ifindex, mtu, next_hop, source, tags: vlans.map(Into::into), exit, ..*entry };
+        let NextHop { ifindex, mtu, source, destination: next_hop, vlans, by_stack } = hop;
+        let (tags, by_stack) = (vlans.map(Into::into), u32::from(by_stack));
+        *entry = ServerEntry { ifindex, mtu, next_hop, source, tags, by_stack, exit, ..*entry };
         if new == old {
             return Ok(());
         }

@@ -10,7 +10,6 @@ use rtnetlink::packet_route::{
 };
 
 use super::*;
-use crate::datapath::VlanTag;
 
 const BACK: u32 = 7;
 const MASTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -81,7 +80,7 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default() };
+    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default(), by_stack: false };
     News::Way { server: ServerId(server), family: Family::V4, hop, interface: "back".to_owned() }
 }
 
@@ -263,7 +262,7 @@ fn a_way_by_a_vlan_leaves_by_the_interface_below_with_its_tags() {
     reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER });
     reading.neighbours = [((VLAN, MASTER), OTHERS)].into();
     reading.strangers = [(VLAN, Ok(stack(1496)))].into();
-    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags };
+    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags, by_stack: false };
     let interface = "back.100".to_owned();
     assert_eq!(view.found(&reading)[0], News::Way { server: ServerId(0), family: Family::V4, hop, interface });
     // Whatever happens to the VLAN interface may change the way.

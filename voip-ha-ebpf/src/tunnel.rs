@@ -1,0 +1,196 @@
+//! The way back from servers that are reached by a device which only the kernel's stack can use: a VPN, a tunnel.
+//!
+//! XDP sees no Ethernet header there, or no packet at all, so these programs are classifiers of the stack (tc, at ingress). They decide
+//! as the XDP programs do, by the same tables, and send nothing themselves: what those redirect is rewritten here and goes on
+//! through the stack, which resolves the neighbour, fragments and counts down the time to live. What they pass goes on to the
+//! classifiers behind this one, rewritten or not.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    helpers::{bpf_l4_csum_replace, generated::bpf_csum_update},
+    macros::classifier,
+    programs::TcContext,
+};
+use voip_ha_ebpf::{
+    abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, Family, Outcome},
+    packet::{self, Frame, Network, NotNetwork},
+    rewrite::{self, Rewrite},
+    sip::Scan,
+    steer::{self, Action, Kind, Verdict},
+};
+
+use crate::{maps, memory, tables::KernelTables};
+
+const ON: i32 = TC_ACT_UNSPEC;
+const DROP: i32 = TC_ACT_SHOT;
+
+/// Bytes of a packet that are looked at: all headers, and those that an ICMP error quotes.
+const HEADERS: u32 = 256;
+const UDP_HEADER: u32 = 8;
+/// Offset of the checksum in a UDP header.
+const UDP_CHECKSUM: u32 = 6;
+/// The difference is given, not two values of so many bytes. A checksum of 0 is none.
+const BY_DIFFERENCE: u64 = (BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) as u64;
+/// What the programs know of the device, in `cb[0]` of the packet.
+const BARE: u32 = 0;
+const ETHERNET: u32 = 1;
+
+/// Runs for every packet from a device without Ethernet headers.
+#[classifier]
+fn voip_ha_tunnel(ctx: TcContext) -> i32 {
+    begin(ctx, BARE)
+}
+
+/// Runs for every packet from a device with Ethernet headers.
+#[classifier]
+fn voip_ha_tunnel_ethernet(ctx: TcContext) -> i32 {
+    begin(ctx, ETHERNET)
+}
+
+/// Decides. The first two go on here.
+#[classifier]
+fn voip_ha_tunnel_any(ctx: TcContext) -> i32 {
+    decide::<false>(&ctx)
+}
+
+/// Decides while calls are remembered.
+#[classifier]
+fn voip_ha_tunnel_calls(ctx: TcContext) -> i32 {
+    decide::<true>(&ctx)
+}
+
+/// Looks into a SIP message before that.
+#[classifier]
+fn voip_ha_tunnel_scan(ctx: TcContext) -> i32 {
+    if memory::scan(scan(&ctx).unwrap_or(Scan::NOTHING)).is_none() {
+        return DROP;
+    }
+    go_on(&ctx, ANY_CALL)
+}
+
+#[inline(always)]
+fn begin(mut ctx: TcContext, kind: u32) -> i32 {
+    ctx.cb_mut()[0] = kind;
+    // What cannot be made readable is too short for its headers, which is found out below, or the kernel is out of memory.
+    let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
+    go_on(&ctx, ANY_PACKET)
+}
+
+/// Goes on in another program. The packet goes on through the stack if that is not there, which the controller prevents.
+#[inline(always)]
+fn go_on(ctx: &TcContext, program: u32) -> i32 {
+    // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
+    unsafe { maps::TUNNEL_PROGRAMS.tail_call(ctx, program) };
+    ON
+}
+
+#[inline(always)]
+fn frame(ctx: &TcContext) -> Frame<'_> {
+    // SAFETY: the kernel guarantees the range to be the packet's, and to be ours until its data is asked for again.
+    unsafe { Frame::beginning(ctx.data(), ctx.data_end(), ctx.len() as usize) }
+}
+
+#[inline(always)]
+fn network(ctx: &TcContext, frame: &mut Frame<'_>) -> Result<Network, NotNetwork> {
+    if ctx.cb()[0] == ETHERNET {
+        return packet::network(frame);
+    }
+    // SAFETY: a valid context. The EtherType is in network order.
+    packet::bare(frame, unsafe { (*ctx.skb.skb).protocol } as u16)
+}
+
+#[inline(always)]
+fn decide<const CALLS: bool>(ctx: &TcContext) -> i32 {
+    let mut frame = frame(ctx);
+    let network = match network(ctx, &mut frame) {
+        Ok(network) => network,
+        Err(reason) => {
+            let verdict = steer::pass_by(reason);
+            crate::count(&verdict, verdict.action.outcome, frame.len() as u64);
+            return ON;
+        }
+    };
+    let Some(network) = memory::network(network) else { return DROP };
+    let network = network.bounded();
+    // Here a packet to an address of the gateway's own that stands for a client gets that client's: before the decision, as in XDP.
+    let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS, _> { ctx });
+    let Some(verdict) = memory::verdict(verdict) else { return DROP };
+    carry_out(ctx, &mut frame, &network, verdict)
+}
+
+#[inline(always)]
+fn carry_out(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> i32 {
+    if verdict.action.kind == Kind::AskCalls {
+        return go_on(ctx, if verdict.class == Class::Sip { ANY_MESSAGE } else { ANY_CALL });
+    }
+    let bytes = frame.len() as u64;
+    if let Some(first) = verdict.to_remember() {
+        crate::remember(&network.fragment_key(), first);
+    }
+    let (action, outcome) = apply(ctx, frame, network, &verdict.action);
+    if let Some(server) = verdict.server {
+        crate::note(server, network, verdict, outcome);
+    }
+    crate::count(verdict, outcome, bytes);
+    action
+}
+
+#[inline(always)]
+fn apply(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, action: &Action) -> (i32, Outcome) {
+    let outcome = match action.outcome {
+        Outcome::ToServer => Outcome::ToServerByStack,
+        Outcome::ToClient => Outcome::ToClientByStack,
+        other => other,
+    };
+    match action.kind {
+        // A server with `dsr`. The stack would take a packet to the VIP for its own.
+        Kind::Redirect if action.outcome == Outcome::ToServer && action.rewrite.destination == network.destination => {
+            (DROP, Outcome::NoDevice)
+        }
+        Kind::Redirect | Kind::ByStack => match rewrite(ctx, frame, network, &action.rewrite) {
+            Some(()) => (ON, outcome),
+            None => (DROP, Outcome::Malformed),
+        },
+        // An answer would have to be sent by the stack, and would be from the VIP to a server that is behind a tunnel.
+        Kind::TellTooBig => (DROP, Outcome::TooLarge),
+        Kind::Pass => (ON, outcome),
+        Kind::Drop | Kind::AskCalls => (DROP, outcome),
+    }
+}
+
+/// Rewrites a packet. The frame may be another one after this.
+#[inline(always)]
+fn rewrite(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite) -> Option<()> {
+    let udp = rewrite.inside.udp as u32;
+    let mut without_udp = *rewrite;
+    without_udp.inside.udp = 0;
+    rewrite::addresses(frame, network, &without_udp)?;
+    if udp == 0 {
+        return Some(());
+    }
+    // The checksum may be a partial one, which a device is to complete, or the kernel may know a sum of the whole packet: what it
+    // is, only the kernel knows.
+    let change = rewrite::change_of(network, rewrite).sum();
+    // SAFETY: a valid context.
+    if unsafe { bpf_l4_csum_replace(ctx.skb.skb, udp + UDP_CHECKSUM, 0, u64::from(change), BY_DIFFERENCE) } != 0 {
+        return None;
+    }
+    if network.family == Family::V6 {
+        // The helper has changed the sum of the whole packet by what it changed in the checksum. The addresses, which of IPv6 no other
+        // checksum covers, have changed it back.
+        // SAFETY: as above. It refuses where there is no such sum.
+        unsafe { bpf_csum_update(ctx.skb.skb, change) };
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn scan(ctx: &TcContext) -> Option<Scan> {
+    let mut frame = frame(ctx);
+    let network = network(ctx, &mut frame).ok()?;
+    let datagram = packet::datagram(&mut frame, &network).ok()?;
+    let (offset, length) = (datagram.offset as u32 + UDP_HEADER, datagram.payload as u32);
+    let desk = maps::DESK.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own value, and these programs do not interrupt each other on one CPU. The context of this run.
+    unsafe { (*desk).scan_packet(ctx.skb.skb, offset, length) }
+}
