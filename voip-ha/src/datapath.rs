@@ -15,6 +15,7 @@ mod rehearsal;
 mod replica;
 mod signals;
 mod tables;
+mod tunnels;
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
@@ -30,6 +31,7 @@ pub use self::{
     rehearsal::{Ran, XdpAction, context, rehearse},
     replica::{Replica, Seen},
     tables::{KernelServer, KernelService, Link, MapFacts, Source, Tables, Traffic},
+    tunnels::Tunnels,
 };
 use crate::{
     decision::Choice,

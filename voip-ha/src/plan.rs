@@ -195,7 +195,9 @@ impl ServicePlan {
         check("affinity", self.affinity.to_string(), found.affinity.to_string());
         let hops = |servers: &[ServerPlan], addresses| {
             let server = servers.iter().find(|server| server.addresses == addresses);
-            let text = |server: &ServerPlan| format!("{}, {}", server.forwarding, server.next_hops.text(|index| index.to_string()));
+            let text = |server: &ServerPlan| {
+                format!("{}, {}", server.forwarding, server.next_hops.text(|index| index.to_string()))
+            };
             server.map_or("no server".to_owned(), text)
         };
         let addresses = self.servers.iter().chain(&found.servers).map(|server| server.addresses);

@@ -146,11 +146,14 @@ fn remarks(server: &ServerStatus) -> Vec<String> {
     if server.forwarding == Forwarding::Dsr {
         remarks.push(format!("{name} answers phones directly (dsr): what it sends is neither fenced nor seen here"));
     }
-    let mut tunnels: Vec<_> = server.next_hops.iter().filter(|way| way.hop.by_stack).map(|way| &*way.interface).collect();
+    let mut tunnels: Vec<_> =
+        server.next_hops.iter().filter(|way| way.hop.by_stack).map(|way| &*way.interface).collect();
     tunnels.dedup();
     if !tunnels.is_empty() {
         let devices = tunnels.join(" and ");
-        remarks.push(format!("{name} is reached by the stack, device {devices}: XDP cannot send by it, and packets cost more"));
+        remarks.push(format!(
+            "{name} is reached by the stack, device {devices}: XDP cannot send by it, and packets cost more"
+        ));
     }
     if let Some(why) = &server.no_way {
         remarks.push(format!("no way to {name}: {why}"));

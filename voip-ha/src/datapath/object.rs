@@ -1,7 +1,11 @@
 //! The compiled kernel side, loaded with its maps taken from, or left in, the pin directory.
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::ProgramArray, programs::Xdp};
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::ProgramArray,
+    programs::{SchedClassifier, Xdp},
+};
 use voip_ha_ebpf::abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET};
 
 use super::{pins::Pins, tables};
@@ -13,6 +17,9 @@ pub(super) const PROGRAM: &str = "voip_ha";
 const ANY: &str = "voip_ha_any";
 /// Names of those that packets go on in while calls are remembered.
 const CALLS: [&str; 2] = ["voip_ha_calls", "voip_ha_scan"];
+/// Names of those that the programs of tunnels go on in, with their indexes.
+const TUNNEL: [(u32, &str); 3] =
+    [(ANY_PACKET, "voip_ha_tunnel_any"), (ANY_CALL, "voip_ha_tunnel_calls"), (ANY_MESSAGE, "voip_ha_tunnel_scan")];
 /// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -42,16 +49,7 @@ impl KernelLog {
 ///
 /// A pinned map has another layout, or the kernel refuses something; the verifier's words are part of the error.
 pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
-    tables::check_layouts(pins)?;
-    let mut loader = EbpfLoader::new();
-    loader.default_map_pin_directory(pins.directory());
-    let level = kernel_log.level();
-    loader.override_global(aya_log::LEVEL, &level, true);
-    if kernel_log == KernelLog::Off {
-        loader.map_max_entries(LOG_RING, 4096);
-    }
-    let mut object = loader.load(OBJECT).context("cannot load the kernel side")?;
-    tables::check_layouts(pins)?;
+    let mut object = open(pins, kernel_log)?;
     for name in [ANY, PROGRAM] {
         named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
     }
@@ -60,6 +58,21 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
             tracing::warn!("no server can drain: the kernel refuses {name}, which needs Linux 5.18: {error}");
         }
     }
+    Ok(object)
+}
+
+/// Opens or makes the maps. No program is loaded yet.
+fn open(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
+    tables::check_layouts(pins)?;
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(pins.directory());
+    let level = kernel_log.level();
+    loader.override_global(aya_log::LEVEL, &level, true);
+    if kernel_log == KernelLog::Off {
+        loader.map_max_entries(LOG_RING, 4096);
+    }
+    let object = loader.load(OBJECT).context("cannot load the kernel side")?;
+    tables::check_layouts(pins)?;
     Ok(object)
 }
 
@@ -98,5 +111,57 @@ fn named<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 /// The XDP program that interfaces run, of a loaded object, to be run or looked at.
 pub(super) fn loaded_program(object: &Ebpf) -> Result<&Xdp> {
     let program = object.program(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
+    Ok(program.try_into()?)
+}
+
+/// A program that tunnels run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TunnelProgram {
+    /// Without Ethernet headers.
+    Bare,
+    /// With them.
+    Ethernet,
+}
+
+impl TunnelProgram {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "voip_ha_tunnel",
+            Self::Ethernet => "voip_ha_tunnel_ethernet",
+        }
+    }
+}
+
+/// Loads the programs of tunnels, over the pinned maps, and lets them, and those that are on tunnels already, go on in the right ones.
+///
+/// # Errors
+///
+/// The kernel refuses one, or the map cannot be written.
+pub(super) fn load_for_tunnels(pins: &Pins) -> Result<Ebpf> {
+    let mut object = open(pins, KernelLog::Off)?;
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::TUNNEL_PROGRAMS)?)?;
+    for kind in [TunnelProgram::Bare, TunnelProgram::Ethernet] {
+        load_classifier(&mut object, kind.name())?;
+    }
+    for (_, name) in TUNNEL {
+        load_classifier(&mut object, name)?;
+    }
+    for (index, name) in TUNNEL {
+        programs.set(index, classifier(&mut object, name)?.fd()?, 0).context("cannot write TUNNEL_PROGRAMS")?;
+    }
+    Ok(object)
+}
+
+/// The program that tunnels of this kind run, of a loaded object.
+pub(super) fn tunnel_program(object: &mut Ebpf, kind: TunnelProgram) -> Result<&mut SchedClassifier> {
+    classifier(object, kind.name())
+}
+
+fn load_classifier(object: &mut Ebpf, name: &str) -> Result<()> {
+    classifier(object, name)?.load().with_context(|| format!("the kernel refuses the program {name}"))
+}
+
+fn classifier<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
     Ok(program.try_into()?)
 }

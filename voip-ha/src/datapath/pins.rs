@@ -5,6 +5,7 @@
 //!   abi-2/                   one directory for each version of the map layouts
 //!     SERVICES, SERVERS, …   the maps
 //!     link-eth0              the XDP link of an interface
+//!     tunnel-7               the link of the program on a tunnel, by its index
 //! ```
 
 use std::{
@@ -28,6 +29,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 const VERSION_PREFIX: &str = "abi-";
 const LINK_PREFIX: &str = "link-";
+const TUNNEL_PREFIX: &str = "tunnel-";
 
 /// The paths of what is pinned.
 #[derive(Clone, Debug)]
@@ -60,6 +62,22 @@ impl Pins {
     /// The pin of an interface's XDP link.
     pub fn link(&self, interface: &str) -> PathBuf {
         self.directory().join(format!("{LINK_PREFIX}{interface}"))
+    }
+
+    /// The pin of the link of a tunnel's program. By its index: one that is made anew is another one, and names may have a dot,
+    /// which pins may not.
+    pub(super) fn tunnel(&self, ifindex: u32) -> PathBuf {
+        self.directory().join(format!("{TUNNEL_PREFIX}{ifindex}"))
+    }
+
+    /// Indexes of the tunnels with a pinned link.
+    ///
+    /// # Errors
+    ///
+    /// The directory exists and cannot be read.
+    pub fn tunnels(&self) -> Result<Vec<u32>> {
+        let names = names_in(&self.directory())?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(TUNNEL_PREFIX)?.parse().ok()).collect())
     }
 
     /// The interfaces with a pinned link.
@@ -154,7 +172,7 @@ pub fn unload(pin_dir: &Path) -> Result<Vec<String>> {
         pins.extend(names_in(directory)?.into_iter().map(|name| (directory.join(&name), name)));
     }
     // Links first: the program must not see its maps go.
-    pins.sort_by_key(|(_, name)| !name.starts_with(LINK_PREFIX));
+    pins.sort_by_key(|(_, name)| ![LINK_PREFIX, TUNNEL_PREFIX].iter().any(|prefix| name.starts_with(prefix)));
     for (path, _) in &pins {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }

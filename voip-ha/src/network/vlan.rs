@@ -8,10 +8,7 @@ use rtnetlink::{
 };
 use voip_ha_ebpf::abi::Mac;
 
-use super::{
-    Tunnel, link_at, read_interface,
-    tunnel::read_tunnel,
-};
+use super::{Tunnel, link_at, read_interface, tunnel::read_tunnel};
 use crate::datapath::{Link, VlanTag};
 
 /// What frames that leave by a VLAN interface are on the interface at the bottom.

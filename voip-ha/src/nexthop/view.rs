@@ -204,13 +204,12 @@ impl View {
 
     fn way(&self, target: &Target, way: &Result<Way, String>, reading: &Reading) -> News {
         let Target { server, family, .. } = *target;
-        let found = way
-            .as_ref()
-            .map_err(String::clone)
-            .and_then(|way| target.may_go(way))
-            .and_then(|way| match reading.strangers.get(&way.ifindex) {
-                Some(Err(StackError::Tunnel(tunnel))) => target.by_tunnel(tunnel),
-                _ => self.hop(way, reading),
+        let found =
+            way.as_ref().map_err(String::clone).and_then(|way| target.may_go(way)).and_then(|way| {
+                match reading.strangers.get(&way.ifindex) {
+                    Some(Err(StackError::Tunnel(tunnel))) => target.by_tunnel(tunnel),
+                    _ => self.hop(way, reading),
+                }
             });
         match found {
             Ok((hop, interface)) => News::Way { server, family, hop, interface },

@@ -80,7 +80,8 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default(), by_stack: false };
+    let hop =
+        NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default(), by_stack: false };
     News::Way { server: ServerId(server), family: Family::V4, hop, interface: "back".to_owned() }
 }
 
