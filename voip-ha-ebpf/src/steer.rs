@@ -224,8 +224,7 @@ pub enum Kind {
     Redirect,
     /// Rewrite it and let the kernel's stack send it.
     ByStack,
-    /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has neither IP options nor extension
-    /// headers.
+    /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has no options of IPv4.
     TellTooBig,
     /// Decide anew, with flows and calls: [`Tables::HAS_CALLS`].
     AskCalls,
