@@ -24,7 +24,7 @@ use crate::{maps, memory, tables::KernelTables};
 const ON: i32 = TC_ACT_UNSPEC;
 const DROP: i32 = TC_ACT_SHOT;
 
-/// Bytes of a packet that are looked at: all headers, and those that an ICMP error quotes.
+/// Bytes of what is several packets in one that are looked at: enough to see that it is none of a service.
 const HEADERS: u32 = 256;
 const UDP_HEADER: u32 = 8;
 /// Offset of the checksum in a UDP header.
@@ -71,8 +71,11 @@ fn voip_ha_tunnel_scan(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn begin(mut ctx: TcContext, kind: u32) -> i32 {
     ctx.cb_mut()[0] = kind;
-    // What cannot be made readable is too short for its headers, which is found out below, or the kernel is out of memory.
-    let _ = ctx.pull_data(if ctx.len() < HEADERS { ctx.len() } else { HEADERS });
+    // The kernel may have joined packets of one TCP connection to a large one (GRO), which stays as it is.
+    // SAFETY: a valid context.
+    let is_joined = unsafe { (*ctx.skb.skb).gso_size } != 0;
+    // Where the kernel has no memory for that, the packet is malformed below.
+    let _ = ctx.pull_data(if is_joined && ctx.len() > HEADERS { HEADERS } else { ctx.len() });
     go_on(&ctx, ANY_PACKET)
 }
 
@@ -87,7 +90,7 @@ fn go_on(ctx: &TcContext, program: u32) -> i32 {
 #[inline(always)]
 fn frame(ctx: &TcContext) -> Frame<'_> {
     // SAFETY: the kernel guarantees the range to be the packet's, and to be ours until its data is asked for again.
-    unsafe { Frame::beginning(ctx.data(), ctx.data_end(), ctx.len() as usize) }
+    unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
 #[inline(always)]
@@ -106,7 +109,7 @@ fn decide<const CALLS: bool>(ctx: &TcContext) -> i32 {
         Ok(network) => network,
         Err(reason) => {
             let verdict = steer::pass_by(reason);
-            crate::count(&verdict, verdict.action.outcome, frame.len() as u64);
+            crate::count(&verdict, verdict.action.outcome, u64::from(ctx.len()));
             return ON;
         }
     };
@@ -123,7 +126,7 @@ fn carry_out(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, verdict:
     if verdict.action.kind == Kind::AskCalls {
         return go_on(ctx, if verdict.class == Class::Sip { ANY_MESSAGE } else { ANY_CALL });
     }
-    let bytes = frame.len() as u64;
+    let bytes = u64::from(ctx.len());
     if let Some(first) = verdict.to_remember() {
         crate::remember(&network.fragment_key(), first);
     }

@@ -8,7 +8,6 @@ use crate::abi::Address;
 pub struct Frame<'a> {
     start: usize,
     end: usize,
-    length: usize,
     bytes: PhantomData<&'a mut [u8]>,
 }
 
@@ -140,30 +139,19 @@ impl<'a> Frame<'a> {
     /// The bytes in between must be readable and writable for `'a`, and nobody else may use them meanwhile.
     #[inline(always)]
     pub unsafe fn new(start: usize, end: usize) -> Self {
-        Self { start, end, length: end - start, bytes: PhantomData }
-    }
-
-    /// A frame of `length` bytes of which only the first ones can be looked at, from the address of its first byte to the address
-    /// past those.
-    ///
-    /// # Safety
-    ///
-    /// As [`Frame::new`].
-    #[inline(always)]
-    pub unsafe fn beginning(start: usize, end: usize, length: usize) -> Self {
-        Self { start, end, length, bytes: PhantomData }
+        Self { start, end, bytes: PhantomData }
     }
 
     /// A frame in host memory.
     pub fn from_slice(bytes: &'a mut [u8]) -> Self {
         let range = bytes.as_mut_ptr_range();
-        Self { start: range.start as usize, end: range.end as usize, length: bytes.len(), bytes: PhantomData }
+        Self { start: range.start as usize, end: range.end as usize, bytes: PhantomData }
     }
 
     /// Bytes of the frame.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.length
+        self.end - self.start
     }
 
     /// Whether the frame has no bytes.
@@ -171,7 +159,7 @@ impl<'a> Frame<'a> {
         self.len() == 0
     }
 
-    /// The header at `offset`, or `None` if it does not lie wholly inside the frame, or not in what can be looked at of it.
+    /// The header at `offset`, or `None` if it does not lie wholly inside the frame.
     #[inline(always)]
     pub fn at<T: Bytes>(&mut self, offset: usize) -> Option<&mut T> {
         if self.start + offset + size_of::<T>() > self.end {
