@@ -12,7 +12,7 @@ mod relay;
 use anyhow::Result;
 
 use self::relay::Relay;
-use crate::Lab;
+use crate::{Lab, netns::Namespace};
 
 /// Name of the tunnel's ends.
 pub const DEVICE: &str = "vpn0";
@@ -22,6 +22,8 @@ pub const DEVICE: &str = "vpn0";
 pub enum Kind {
     /// VXLAN: with Ethernet headers, in the kernel.
     Vxlan,
+    /// The same over a cable of its own, whose ends leave it to each other to complete checksums: nobody does.
+    Offloaded,
     /// Two `tun` devices, and a program that carries IP packets from one to the other: a VPN of user space.
     Tun,
 }
@@ -38,19 +40,22 @@ impl<'lab> Tunnel<'lab> {
     /// Builds a tunnel. Nothing is led by it yet.
     pub fn new(lab: &'lab Lab, kind: Kind) -> Result<Self> {
         let (gateway, backup) = (lab.gateway(), &lab.server("backup")?.namespace);
-        let relay = match kind {
+        let mut relay = None;
+        match kind {
             Kind::Vxlan => {
                 backup.ip("address add 10.66.2.3/24 dev eth0\nroute add 10.66.1.0/24 via 10.66.2.254")?;
-                for (end, local, remote) in [(gateway, "10.66.1.1", "10.66.2.3"), (backup, "10.66.2.3", "10.66.1.1")] {
-                    end.ip(&format!(
-                        "link add {DEVICE} type vxlan id 7 local {local} remote {remote} dstport 4789\n\
-                         link set dev {DEVICE} mtu 1400"
-                    ))?;
-                }
-                None
+                vxlan([(gateway, "10.66.1.1"), (backup, "10.66.2.3")])?
             }
-            Kind::Tun => Some(Relay::between(gateway, backup, DEVICE)?),
-        };
+            Kind::Offloaded => {
+                gateway.ip(&format!("link add name wan type veth peer name wan netns {}", backup.name()))?;
+                let ends = [(gateway, "10.98.0.1"), (backup, "10.98.0.2")];
+                for (end, address) in ends {
+                    end.ip(&format!("address add {address}/24 dev wan\nlink set dev wan up"))?;
+                }
+                vxlan(ends)?
+            }
+            Kind::Tun => relay = Some(Relay::between(gateway, backup, DEVICE)?),
+        }
         for (end, last) in [(gateway, 1), (backup, 2)] {
             end.ip(&format!("link set dev {DEVICE} up\naddress add 10.99.0.{last}/24 dev {DEVICE}"))?;
             if lab.vips().any(|vip| vip.is_ipv6()) {
@@ -85,9 +90,19 @@ impl<'lab> Tunnel<'lab> {
     /// How a route names the other end.
     fn via(&self, last: u8, v6: bool) -> String {
         match (self.kind, v6) {
-            (Kind::Vxlan, false) => format!("via 10.99.0.{last} dev {DEVICE}"),
-            (Kind::Vxlan, true) => format!("via fd99::{last} dev {DEVICE}"),
+            (Kind::Vxlan | Kind::Offloaded, false) => format!("via 10.99.0.{last} dev {DEVICE}"),
+            (Kind::Vxlan | Kind::Offloaded, true) => format!("via fd99::{last} dev {DEVICE}"),
             (Kind::Tun, _) => format!("dev {DEVICE}"),
         }
     }
+}
+
+fn vxlan([one, other]: [(&Namespace, &str); 2]) -> Result<()> {
+    for ((end, local), (_, remote)) in [(one, other), (other, one)] {
+        end.ip(&format!(
+            "link add {DEVICE} type vxlan id 7 local {local} remote {remote} dstport 4789\n\
+             link set dev {DEVICE} mtu 1400"
+        ))?;
+    }
+    Ok(())
 }

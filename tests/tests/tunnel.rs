@@ -27,6 +27,12 @@ fn servers(lab: &Lab) -> Result<[Process; 2]> {
     Ok([server::start(lab, "master", &[])?, server::start(lab, "backup", &[])?])
 }
 
+/// The relay of a VPN in user space waits for a processor like any other program, so nobody is called dead in a hurry.
+fn config(lab: &Lab, preset: &str) -> Config {
+    let probe = Probe { preset: Some(preset.to_owned()), ..Probe::default() };
+    Config { probe, ..Config::of(lab) }
+}
+
 fn tunnelled(lab: &Lab, kind: Kind) -> Result<Tunnel<'_>> {
     let tunnel = Tunnel::new(lab, kind)?;
     tunnel.lead_to_backup(true)?;
@@ -55,9 +61,7 @@ fn assert_whole_checksums(lab: &Lab) -> Result<()> {
 fn calls_go_on(kind: Kind, ipv6: bool) -> Result<()> {
     let lab = Lab::new(Options { ipv6, ..Options::default() })?;
     let _tunnel = tunnelled(&lab, kind)?;
-    let mut config = Config::of(&lab);
-    config.probe = Probe { preset: Some("lan".to_owned()), ..Probe::default() };
-    let mut trial = Trial::start(&lab, config, |lab, name| server::start(lab, name, &[]))?;
+    let mut trial = Trial::start(&lab, config(&lab, "wan"), |lab, name| server::start(lab, name, &[]))?;
     wait_for_ways(trial.gateway(), lab.vips().count())?;
     let mut phones = vec![Phones::new(&lab, SIP, CALLS)?];
     if ipv6 {
@@ -111,22 +115,21 @@ fn lost_since(meter: &Meter, since: Duration, server: &str) -> Result<u64> {
 }
 
 #[test]
-fn calls_of_both_families_go_on_over_vxlan_when_the_master_crashes_and_go_back_without_loss() -> Result<()> {
-    calls_go_on(Kind::Vxlan, true)
+fn calls_of_both_families_go_on_over_vxlan_with_partial_checksums_when_the_master_crashes_and_go_back_without_loss()
+-> Result<()> {
+    calls_go_on(Kind::Offloaded, true)
 }
 
 #[test]
 fn calls_go_on_over_a_vpn_of_user_space_when_the_master_crashes_and_go_back_without_loss() -> Result<()> {
-    calls_go_on(Kind::Tun, true)
+    calls_go_on(Kind::Tun, false)
 }
 
 #[test]
 fn a_server_that_dies_silently_behind_a_tunnel_is_left_as_soon_as_any_other() -> Result<()> {
     let lab = Lab::new(Options::default())?;
     let _tunnel = tunnelled(&lab, Kind::Vxlan)?;
-    let mut config = Config::of(&lab);
-    config.probe = Probe { preset: Some("lan".to_owned()), ..Probe::default() };
-    let mut trial = Trial::start(&lab, config, |lab, name| server::start(lab, name, &[]))?;
+    let mut trial = Trial::start(&lab, config(&lab, "lan"), |lab, name| server::start(lab, name, &[]))?;
     wait_for_ways(trial.gateway(), 1)?;
     let mut phones = Phones::new(&lab, SIP, CALLS)?;
     assert_eq!((phones.register()?.succeeded, phones.call(CALLS)?.succeeded), (CALLS, CALLS));
@@ -148,7 +151,7 @@ fn a_route_that_moves_to_a_tunnel_and_back_is_followed_under_running_calls() -> 
         let lab = Lab::new(Options::default())?;
         let tunnel = Tunnel::new(&lab, kind)?;
         let _servers = servers(&lab)?;
-        let gateway = Gateway::start(&lab, Config::of(&lab))?;
+        let gateway = Gateway::start(&lab, config(&lab, "wan"))?;
         wait_for_ways(&gateway, 0)?;
         let (_phones, meter) = calls_at_backup(&lab, &gateway)?;
         for by_tunnel in [true, false, true, false] {
@@ -177,7 +180,7 @@ fn a_long_message_passes_a_tunnel_in_fragments_both_ways_and_in_both_families() 
     let lab = Lab::new(Options { ipv6: true, alone: false, ..Options::default() })?;
     let _tunnel = tunnelled(&lab, Kind::Vxlan)?;
     let _servers = servers(&lab)?;
-    let gateway = Gateway::start(&lab, Config::of(&lab))?;
+    let gateway = Gateway::start(&lab, config(&lab, "wan"))?;
     wait_for_ways(&gateway, 2)?;
     gateway.switch("backup")?;
     for caller in [Caller::v4(&lab)?, Caller::v6(&lab)?] {
@@ -195,7 +198,7 @@ fn what_a_fenced_server_sends_by_a_tunnel_is_dropped_and_counted() -> Result<()>
         let lab = Lab::new(Options { alone: false, ..Options::default() })?;
         let _tunnel = tunnelled(&lab, kind)?;
         let _servers = servers(&lab)?;
-        let gateway = Gateway::start(&lab, Config::of(&lab))?;
+        let gateway = Gateway::start(&lab, config(&lab, "wan"))?;
         wait_for_ways(&gateway, 1)?;
         let address = lab.phone_addresses().next().context("a phone")?;
         let phone = lab.phones().run(move || UdpSocket::bind((address, 0)))?;
@@ -218,7 +221,7 @@ fn calls_of_a_server_that_drains_stay_with_it_behind_a_tunnel() -> Result<()> {
     let lab = Lab::new(Options::default())?;
     let _tunnel = tunnelled(&lab, Kind::Tun)?;
     let _servers = servers(&lab)?;
-    let gateway = Gateway::start(&lab, Config::of(&lab))?;
+    let gateway = Gateway::start(&lab, config(&lab, "wan"))?;
     wait_for_ways(&gateway, 1)?;
     let (mut old, meter) = calls_at_backup(&lab, &gateway)?;
     let since = meter.now();
@@ -245,7 +248,7 @@ fn the_program_on_a_tunnel_outlives_the_controller_is_replaced_by_the_next_one_a
     let lab = Lab::new(Options::default())?;
     let tunnel = tunnelled(&lab, Kind::Vxlan)?;
     let _servers = servers(&lab)?;
-    let mut gateway = Gateway::start(&lab, Config::of(&lab))?;
+    let mut gateway = Gateway::start(&lab, config(&lab, "wan"))?;
     wait_for_ways(&gateway, 1)?;
     let (_phones, meter) = calls_at_backup(&lab, &gateway)?;
     let (since, first) = (meter.now(), programs(&lab)?);
@@ -277,7 +280,7 @@ fn a_tunnel_that_is_removed_is_no_way_and_one_that_is_made_anew_is_used() -> Res
     let lab = Lab::new(Options { alone: false, ..Options::default() })?;
     let first = tunnelled(&lab, Kind::Tun)?;
     let _servers = servers(&lab)?;
-    let mut gateway = Gateway::start(&lab, Config::of(&lab))?;
+    let mut gateway = Gateway::start(&lab, config(&lab, "wan"))?;
     wait_for_ways(&gateway, 1)?;
     // By the cable nobody is reached any more.
     lab.gateway().ip("route del 10.66.2.0/24")?;

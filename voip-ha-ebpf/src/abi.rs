@@ -113,7 +113,7 @@ impl Slot {
 pub struct Counter {
     /// Frames.
     pub packets: u64,
-    /// Bytes of those frames, Ethernet header included.
+    /// Bytes of those frames, Ethernet header included where there is one.
     pub bytes: u64,
 }
 
@@ -173,14 +173,14 @@ named_enum! {
         /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
         /// Dropped: larger than the MTU on its way, must not be fragmented, and no answer may or can be made: it is ICMP, a
-        /// fragment but the first, not from a single host, or has IP options. Or it may be fragmented, which is the stack's work, but
+        /// fragment but the first, not from a single host, has options of IPv4, or came in by a tunnel. Or it may be fragmented, which is the stack's work, but
         /// the server has the VIP itself ([`Forwarding::Dsr`]), and the stack would take the packet for its own.
         TooLarge = "too-large",
         /// Passed: an ICMP error about a datagram to this server that is no client's: to the gateway itself, or not about a port of
         /// the service.
         ServerUnreachable = "server-unreachable",
-        /// Rewritten like [`Outcome::ToServer`], then given to the kernel's stack, which fragments it: it is larger than the MTU
-        /// of the device towards the server.
+        /// Rewritten like [`Outcome::ToServer`], then given to the kernel's stack, which fragments it, because it is larger than the MTU
+        /// of the device towards the server, or alone can send by that device, which is a tunnel.
         ToServerByStack = "to-server-by-stack",
         /// Answered by ICMP with the MTU: larger than one on its way, and must not be fragmented (RFC 1191, RFC 8201).
         ToldTooBig = "told-too-big",
