@@ -19,6 +19,7 @@ use tokio::{
     sync::{mpsc::unbounded_channel, oneshot::error::RecvError},
 };
 
+use self::tunnels::Workshop;
 use crate::{
     config::{Config, Gateway},
     control,
@@ -29,8 +30,6 @@ use crate::{
     status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
     sysctl::{self, Needs},
 };
-
-use self::tunnels::Workshop;
 
 /// Runs the gateway until SIGTERM or SIGINT. The program and its maps stay: packets go on as they last did.
 ///
