@@ -31,7 +31,7 @@ pub use self::{
     rehearsal::{Ran, XdpAction, context, rehearse},
     replica::{Replica, Seen},
     tables::{KernelServer, KernelService, Link, MapFacts, Source, Tables, Traffic},
-    tunnels::Tunnels,
+    tunnels::{TunnelHook, Tunnels},
 };
 use crate::{
     decision::Choice,

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Gateway},
     control,
     controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Pins, Tables, Tunnels, XdpMode},
+    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Pins, Tables, TunnelHook, Tunnels, XdpMode},
     journal, network, nexthop,
     record::{self, Recorder},
     status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
@@ -61,7 +61,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     if kernel_log != KernelLog::Off {
         follow_kernel_log(&mut datapath)?;
     }
-    let tunnels = Tunnels::new(Pins::new(&config.gateway.pin_dir));
+    let tunnels = Tunnels::new(Pins::new(&config.gateway.pin_dir), TunnelHook::of_kernel()?);
     tunnels.remove_others(&datapath.tables().tunnels()?)?;
     let workshop = Workshop { handle, tunnels: Arc::new(Mutex::new(tunnels)), observer };
     let controller = start_controller(&config, datapath, !fresh, mailbox)?;

@@ -1,6 +1,8 @@
 //! The program of tunnels and the host's packet logic agree about every frame. Only of tunnels with Ethernet headers: BPF_PROG_TEST_RUN
 //! makes no other packets.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     TestRunOptions,
@@ -8,7 +10,10 @@ use aya::{
     programs::{SchedClassifier, TestRun as _},
 };
 use fastrand::Rng;
-use voip_ha::datapath::Pins;
+use voip_ha::{
+    datapath::{Pins, TunnelHook, Tunnels},
+    network::Tunnel,
+};
 use voip_ha_ebpf::{
     abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET, Outcome},
     packet::{Frame, Network},
@@ -20,9 +25,9 @@ use super::{
     agreement::{PBX_SERVERS, TRUNK_SERVERS, steered_at_random},
     generate,
     model::{Memory, Model},
-    net::{OTHER_VIP, VIP},
+    net::{OTHER_VIP, SIDE, VIP},
     noted::Expected,
-    rig::{Act, PBX, Ran, Rig, TRUNK, Tally, with_rig},
+    rig::{Act, PBX, Ran, Rig, TRUNK, Tally, apart, with_rig},
 };
 
 const FRAMES: usize = 40_000;
@@ -139,6 +144,40 @@ fn the_program_of_tunnels_and_the_host_agree_about_every_random_frame_and_its_co
         for outcome in ["to-client-by-stack", "to-server-by-stack", "fenced", "too-large", "not-forwarded"] {
             ensure!(tally.keys().any(|(_, _, reached)| *reached == outcome), "no frame is {outcome}: what is tested?");
         }
+        Ok(())
+    })
+}
+
+/// Ids of our programs among the filters at the ingress of the device `side`.
+fn filters() -> Result<Vec<String>> {
+    let output = Command::new("tc").args(["filter", "show", "dev", "side", "ingress"]).output().context("tc")?;
+    let text = String::from_utf8(output.stdout)?;
+    let ours = text.lines().filter(|line| line.contains(ENTRY) && line.contains("direct-action"));
+    ours.map(|line| Ok(line.split(" id ").nth(1).context("no id")?.to_owned())).collect()
+}
+
+#[test]
+fn by_a_filter_the_program_outlives_the_controller_is_replaced_by_the_next_one_and_goes_with_unload() -> Result<()> {
+    apart(|| {
+        let rig = Rig::ready()?;
+        let side = Tunnel { index: SIDE, name: "side".to_owned(), mtu: 1500, has_ethernet: true, carrier: true };
+        let pins = Pins::new(rig.pin_dir());
+        let controller = || Tunnels::new(pins.clone(), TunnelHook::Filter);
+        let mut seen: Vec<String> = Vec::new();
+        for _ in 0..3 {
+            controller().put(&side)?;
+            let [found] = &filters()?[..] else { bail!("{:?}", filters()?) };
+            ensure!(!seen.contains(found), "{found} is that of an earlier controller");
+            seen.push(found.clone());
+        }
+        controller().remove_others(&[SIDE])?;
+        ensure!(filters()?.len() == 1, "it is wanted");
+        controller().remove_others(&[])?;
+        ensure!(filters()?.is_empty(), "it is not wanted any more");
+        controller().put(&side)?;
+        ensure!(filters()?.len() == 1 && pins.tunnels()? == [SIDE], "{:?}", pins.tunnels()?);
+        drop(rig);
+        ensure!(filters()?.is_empty(), "unload leaves it behind");
         Ok(())
     })
 }

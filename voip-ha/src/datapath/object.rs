@@ -124,7 +124,7 @@ pub(super) enum TunnelProgram {
 }
 
 impl TunnelProgram {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Bare => "voip_ha_tunnel",
             Self::Ethernet => "voip_ha_tunnel_ethernet",
@@ -136,18 +136,24 @@ impl TunnelProgram {
 ///
 /// # Errors
 ///
-/// The kernel refuses one, or the map cannot be written.
+/// The kernel refuses one that is needed for all packets, or the map cannot be written.
 pub(super) fn load_for_tunnels(pins: &Pins) -> Result<Ebpf> {
     let mut object = open(pins, KernelLog::Off)?;
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::TUNNEL_PROGRAMS)?)?;
     for kind in [TunnelProgram::Bare, TunnelProgram::Ethernet] {
         load_classifier(&mut object, kind.name())?;
     }
-    for (_, name) in TUNNEL {
-        load_classifier(&mut object, name)?;
+    for (index, name) in TUNNEL {
+        match load_classifier(&mut object, name) {
+            // Where the XDP programs for that were refused too, nobody asks for them.
+            Err(error) if index != ANY_PACKET => tracing::warn!("calls are not remembered: {error:#}"),
+            result => result?,
+        }
     }
     for (index, name) in TUNNEL {
-        programs.set(index, classifier(&mut object, name)?.fd()?, 0).context("cannot write TUNNEL_PROGRAMS")?;
+        if let Ok(fd) = classifier(&mut object, name)?.fd() {
+            programs.set(index, fd, 0).context("cannot write TUNNEL_PROGRAMS")?;
+        }
     }
     Ok(object)
 }
