@@ -19,6 +19,7 @@ pub mod sip;
 mod site;
 pub mod topology;
 pub mod trial;
+pub mod tunnel;
 pub mod wait;
 
 pub use root::{program, require_root};

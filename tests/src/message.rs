@@ -141,6 +141,17 @@ pub fn icmp(namespace: &Namespace, counter: &str) -> Result<u64> {
     Ok(value.with_context(|| format!("no counter {counter}"))?.1.parse()?)
 }
 
+/// Datagrams of either family whose checksum a namespace found to be wrong.
+pub fn udp_checksum_errors(namespace: &Namespace) -> Result<u64> {
+    let text = namespace.run(|| fs::read_to_string("/proc/thread-self/net/snmp"))?;
+    let mut rows = text.lines().filter(|line| line.starts_with("Udp:")).map(str::split_whitespace);
+    let (names, values) = rows.next().zip(rows.next()).context("no UDP counters")?;
+    let (_, four) = names.zip(values).find(|(name, _)| *name == "InCsumErrors").context("no InCsumErrors")?;
+    let text = namespace.run(|| fs::read_to_string("/proc/thread-self/net/snmp6"))?;
+    let six = text.lines().find_map(|line| line.strip_prefix("Udp6InCsumErrors")).context("no Udp6InCsumErrors")?;
+    Ok(four.parse::<u64>()? + six.trim().parse::<u64>()?)
+}
+
 /// The same of its ICMPv6.
 pub fn icmp6(namespace: &Namespace, counter: &str) -> Result<u64> {
     let text = namespace.run(|| fs::read_to_string("/proc/thread-self/net/snmp6"))?;

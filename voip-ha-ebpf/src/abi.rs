@@ -164,14 +164,14 @@ named_enum! {
         /// neither rewritten nor fenced.
         BetweenServers = "between-servers",
         /// Dropped: larger than the MTU on its way, must not be fragmented, and no answer may or can be made: it is ICMP, a
-        /// fragment but the first, not from a single host, or has IP options. Or it may be fragmented, which is the stack's work, but
+        /// fragment but the first, not from a single host, has options of IPv4, or came in by a tunnel. Or it may be fragmented, which is the stack's work, but
         /// the server has the VIP itself ([`Forwarding::Dsr`]), and the stack would take the packet for its own.
         TooLarge = "too-large",
         /// Passed: an ICMP error about a datagram to this server that is no client's: to the gateway itself, or not about a port of
         /// the service.
         ServerUnreachable = "server-unreachable",
-        /// Rewritten like [`Outcome::ToServer`], then given to the kernel's stack, which fragments it: it is larger than the MTU
-        /// of the device towards the server.
+        /// Rewritten like [`Outcome::ToServer`], then given to the kernel's stack, which fragments it, because it is larger than the MTU
+        /// of the device towards the server, or alone can send by that device, which is a tunnel.
         ToServerByStack = "to-server-by-stack",
         /// Answered by ICMP with the MTU: larger than one on its way, and must not be fragmented (RFC 1191, RFC 8201).
         ToldTooBig = "told-too-big",
@@ -183,15 +183,17 @@ named_enum! {
 }
 
 /// Entries of the map `PROGRAMS`.
-pub const MAX_PROGRAMS: u32 = 4;
+pub const MAX_PROGRAMS: u32 = 8;
 /// Index in the map `PROGRAMS` of the program for all packets.
 pub const ANY_PACKET: u32 = 0;
 /// That of the program for all packets while calls are remembered.
 pub const ANY_CALL: u32 = 1;
 /// That of the program which looks into SIP messages before that one.
 pub const ANY_MESSAGE: u32 = 2;
+/// That of the program for ICMP.
+pub const ANY_ERROR: u32 = 3;
 /// That of the program which carries out what was decided.
-pub const ANY_VERDICT: u32 = 3;
+pub const ANY_VERDICT: u32 = 4;
 
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;

@@ -42,6 +42,13 @@ impl Change {
         Self(self.0 + other.0)
     }
 
+    /// The same as the kernel takes it: a sum of 32 bits that is not folded further.
+    #[inline(always)]
+    pub fn sum(self) -> u32 {
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+    }
+
     /// The checksum after the change.
     #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {

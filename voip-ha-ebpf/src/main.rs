@@ -3,32 +3,27 @@
 #![no_main]
 
 mod calls;
+mod context;
+mod decide;
 mod maps;
 mod memory;
+mod record;
 mod tables;
-
-use core::{
-    hint::black_box,
-    ptr::{read_volatile, write_volatile},
-};
+mod tunnel;
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, xdp_action},
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    bindings::xdp_action,
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     macros::xdp,
     programs::XdpContext,
 };
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
-    abi::{
-        ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Class, FirstFragment, FragmentKey, OUTCOMES, Outcome,
-        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, Tally, flip_index, tally_index,
-    },
-    pace,
+    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, Outcome},
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
-    steer::{self, Action, Hop, Kind, News, Note, Tables as _, Verdict},
+    steer::{self, Action, Hop, Kind, Tables, Verdict},
 };
 
 use crate::tables::{KernelTables, PlainTables};
@@ -36,48 +31,73 @@ use crate::tables::{KernelTables, PlainTables};
 /// Runs for every frame that the front or the back interface receives, and decides about the plain ones: nearly all packets of calls.
 #[xdp]
 fn voip_ha(ctx: XdpContext) -> u32 {
-    // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
-    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    let mut frame = frame_of(&ctx);
     if let Some(network) = packet::plain(&mut frame) {
         let tables = PlainTables { ctx: &ctx };
         let receiver = tables.endpoint(&network.destination);
         if let Some(verdict) = steer::to_vip(&mut frame, &network, receiver, &tables) {
-            return redirect_plain(&ctx, &mut frame, &network, &verdict);
+            return finish(&ctx, &mut frame, &network, &verdict);
         }
         if let Some(verdict) = steer::from_server(&mut frame, &network, receiver, &tables) {
-            return redirect_plain(&ctx, &mut frame, &network, &verdict);
+            return finish(&ctx, &mut frame, &network, &verdict);
         }
     }
     go_on(&ctx, ANY_PACKET)
 }
 
-/// Redirects a packet if nothing else is to be done with it. Everything else is decided anew, and done, by the other programs: so this
-/// one is small, and each of the two ways through it is compiled for itself.
+/// Does what is done with nearly all packets. Everything else is decided anew, and done, by the other programs: so this one is small, and
+/// each of the two ways through it is compiled for itself. What has spent of its sender's limit goes no further but with a server's
+/// wrong MTU or device.
 #[inline(always)]
-fn redirect_plain(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
-    let Verdict { action, server: Some(server), .. } = verdict else { return go_on(ctx, ANY_PACKET) };
-    if action.kind != Kind::Redirect || action.hop.tags[0].id != 0 {
-        return go_on(ctx, ANY_PACKET);
+fn finish(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
+    let (action, bytes) = (&verdict.action, frame.len() as u64);
+    match action.kind {
+        Kind::Redirect if action.hop.tags[0].id == 0 => {
+            let Some(redirected) = redirect(ctx, frame, network, action) else { return go_on(ctx, ANY_PACKET) };
+            record::packet(network, verdict, action.outcome, bytes);
+            redirected
+        }
+        Kind::Drop => {
+            record::silent(verdict, bytes);
+            xdp_action::XDP_DROP
+        }
+        _ => go_on(ctx, ANY_PACKET),
     }
-    let bytes = frame.len() as u64;
-    let Some(redirected) = redirect(ctx, frame, network, action) else { return go_on(ctx, ANY_PACKET) };
-    if let Some(tally) = tally(verdict) {
-        count(tally, action.outcome, bytes);
-        note(tally, *server, network, verdict, action.outcome);
-    }
-    redirected
 }
 
-/// Decides about frames of all kinds. The first program goes on here.
+/// Decides about frames of all kinds. The first program goes on here, and this one in others.
 #[xdp]
 fn voip_ha_any(ctx: XdpContext) -> u32 {
-    decide_any::<false>(&ctx)
+    let mut frame = frame_of(&ctx);
+    let network = match packet::network(&mut frame) {
+        Ok(network) => network,
+        Err(reason) => {
+            record::silent(&steer::pass_by(reason), frame.len() as u64);
+            return xdp_action::XDP_PASS;
+        }
+    };
+    let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
+    if network.is_icmp() {
+        return go_on(&ctx, ANY_ERROR);
+    }
+    let tables = KernelTables::<_, false> { ctx: &ctx };
+    go_on_in(&ctx, decide::datagram(&mut frame, &network.bounded(), &tables))
 }
 
-/// Decides about RTP while calls are remembered, and about SIP that [`voip_ha_scan`] has looked into: the others go on here.
+/// Decides about ICMP.
+#[xdp]
+fn voip_ha_errors(ctx: XdpContext) -> u32 {
+    let Some(network) = memory::read() else { return xdp_action::XDP_ABORTED };
+    let tables = KernelTables::<_, true> { ctx: &ctx };
+    go_on_in(&ctx, decide::error(&mut frame_of(&ctx), &network.bounded(), &tables))
+}
+
+/// Decides about RTP while calls are remembered, and about SIP that [`voip_ha_scan`] has looked into.
 #[xdp]
 fn voip_ha_calls(ctx: XdpContext) -> u32 {
-    decide_any::<true>(&ctx)
+    let Some(network) = memory::read() else { return xdp_action::XDP_ABORTED };
+    let tables = KernelTables::<_, true> { ctx: &ctx };
+    go_on_in(&ctx, decide::datagram(&mut frame_of(&ctx), &network.bounded(), &tables))
 }
 
 /// Looks into a SIP message, by functions of Linux 5.18, and goes on. Without this program there are no drains, and nothing else is
@@ -91,42 +111,25 @@ fn voip_ha_scan(ctx: XdpContext) -> u32 {
     go_on(&ctx, ANY_CALL)
 }
 
-/// Carries out what the programs before it have decided. It is one of its own because the stack is too small for both, and because
-/// the kernel's verifier need not follow it once for each of them.
+/// Carries out what was decided.
 #[xdp]
 fn voip_ha_act(ctx: XdpContext) -> u32 {
-    let Some((network, verdict)) = memory::decided() else { return xdp_action::XDP_ABORTED };
-    // SAFETY: as above.
-    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
-    carry_out(&ctx, &mut frame, &network.bounded(), verdict)
+    let (Some(network), Some(verdict)) = (memory::read(), memory::decided()) else { return xdp_action::XDP_ABORTED };
+    carry_out(&ctx, &mut frame_of(&ctx), &network.bounded(), verdict)
+}
+
+/// The frame of this run. After it was asked to grow or shrink, it is another one.
+#[inline(always)]
+fn frame_of(ctx: &XdpContext) -> Frame<'_> {
+    // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
+    unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
 
 #[inline(always)]
-fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
-    // SAFETY: as above.
-    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
-    match packet::network(&mut frame) {
-        Ok(network) => {
-            let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
-            let network = network.bounded();
-            let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS, true> { ctx });
-            let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
-            go_on(
-                ctx,
-                match (verdict.action.kind, verdict.class) {
-                    (Kind::AskElsewhere, Class::Sip) => ANY_MESSAGE,
-                    (Kind::AskElsewhere, _) => ANY_CALL,
-                    _ => ANY_VERDICT,
-                },
-            )
-        }
-        Err(reason) => {
-            let verdict = steer::pass_by(reason);
-            if let Some(tally) = tally(&verdict) {
-                count(tally, verdict.action.outcome, frame.len() as u64);
-            }
-            xdp_action::XDP_PASS
-        }
+fn go_on_in(ctx: &XdpContext, program: Option<u32>) -> u32 {
+    match program {
+        Some(program) => go_on(ctx, program),
+        None => xdp_action::XDP_ABORTED,
     }
 }
 
@@ -145,15 +148,10 @@ fn go_on(ctx: &XdpContext, program: u32) -> u32 {
 fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     let bytes = frame.len() as u64;
     if let Some(first) = verdict.to_remember() {
-        remember(&network.fragment_key(), first);
+        record::first_fragment(&network.fragment_key(), first);
     }
     let (action, outcome) = apply(ctx, frame, network, &verdict.action);
-    if let Some(tally) = tally(verdict) {
-        count(tally, outcome, bytes);
-        if let Some(server) = verdict.server {
-            note(tally, server, network, verdict, outcome);
-        }
-    }
+    record::packet(network, verdict, outcome, bytes);
     // Level 0, the default, is constant data for the verifier, which then removes all of this from the program.
     if action != xdp_action::XDP_REDIRECT {
         debug!(ctx, "frame of {} bytes not redirected: outcome {}", bytes, outcome as u8);
@@ -175,7 +173,7 @@ fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Ac
         Kind::ByStack => by_stack(frame, network, &action.rewrite, outcome),
         Kind::TellTooBig => tell_too_big(ctx, network, action.mtu),
         Kind::Pass => (xdp_action::XDP_PASS, outcome),
-        Kind::Drop | Kind::AskElsewhere => (xdp_action::XDP_DROP, outcome),
+        Kind::Drop | Kind::AskCalls => (xdp_action::XDP_DROP, outcome),
     }
 }
 
@@ -204,8 +202,7 @@ fn retag(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, hop: &Hop) 
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -rewrite::growth(network, hop)) } != 0 {
         return None;
     }
-    // SAFETY: as in `voip_ha`.
-    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    let mut frame = frame_of(ctx);
     rewrite::tag_frame(&mut frame, hop, network.family, priority)
 }
 
@@ -223,14 +220,13 @@ fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome
 #[inline(always)]
 fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let vip = steer::vip_of(network, &KernelTables::<false, true> { ctx });
+    let vip = steer::vip_of(network, &KernelTables::<_, false> { ctx });
     let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {
         return dropped;
     }
-    // SAFETY: as in `voip_ha`.
-    let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
+    let mut frame = frame_of(ctx);
     let surplus = frame.len() as i32 - rewrite::too_big_length(network) as i32;
     if rewrite::too_big(&mut frame, network, vip, mtu).is_none() {
         return dropped;
@@ -239,136 +235,6 @@ fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome)
     match unsafe { bpf_xdp_adjust_tail(ctx.ctx, -surplus) } {
         0 => (xdp_action::XDP_TX, Outcome::ToldTooBig),
         _ => dropped,
-    }
-}
-
-/// Where the packet is counted.
-#[inline(always)]
-fn tally(verdict: &Verdict) -> Option<&'static mut Tally> {
-    let tally = maps::COUNTERS.get_ptr_mut(tally_index(verdict.server, verdict.class))?;
-    // SAFETY: this CPU's own value, XDP programs on one CPU do not interrupt each other, and this is called once in a run.
-    Some(unsafe { &mut *tally })
-}
-
-#[inline(always)]
-fn count(tally: &mut Tally, outcome: Outcome, bytes: u64) {
-    // The compiler knows that there are no more outcomes than places, and the verifier does not.
-    let place = black_box(outcome as usize) % OUTCOMES as usize;
-    let counter = &mut tally.outcomes[place];
-    counter.packets += 1;
-    counter.bytes += bytes;
-}
-
-/// Only of the first fragment of a datagram. A map that takes no more leaves the others as if the first one had not been seen.
-#[inline(always)]
-fn remember(key: &FragmentKey, first: FirstFragment) {
-    // SAFETY: a helper without arguments.
-    let entry = first.entry(unsafe { bpf_ktime_get_ns() });
-    let _ = maps::FRAGMENTS.insert(key, entry, u64::from(BPF_ANY));
-}
-
-#[inline(always)]
-fn note(tally: &mut Tally, server: ServerNumber, network: &Network, verdict: &Verdict, outcome: Outcome) {
-    let (class, note) = (verdict.class, &verdict.note);
-    match note.news {
-        News::Sent if matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack) => {
-            note_sent(tally, server, class, note);
-            calls::note(note, network.source, true);
-        }
-        News::Heard if matches!(outcome, Outcome::ToClient | Outcome::ToClientByStack) => {
-            note_heard(tally, server, class, note);
-            calls::note(note, network.destination, note.is_new_flow);
-        }
-        News::Refused => note_refused(server, note.code),
-        _ => {}
-    }
-}
-
-// Pointers into the maps are valid and aligned. What other CPUs and the controller use at the same time is read and written
-// volatile, so that it is one load or one store of a word. Two CPUs may both store; either value is right.
-
-#[inline(always)]
-fn note_sent(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note) {
-    let Some(traffic) = maps::TRAFFIC.get_ptr(server.0) else { return };
-    let pending = &mut tally.pending;
-    // SAFETY: as above for what is shared. The time last, or who reads would take the old count for one of the new time.
-    unsafe {
-        let heard_at = read_volatile(&raw const (*traffic).heard_at);
-        let before = if pending.heard_at == heard_at { pending.packets } else { 0 };
-        write_volatile(&raw mut pending.packets, before + 1);
-        write_volatile(&raw mut pending.heard_at, heard_at);
-    }
-    let flip = note.flip;
-    // To a draining server: that is no news about the flip away from it.
-    if !note.is_target || tally.stamped_to == u64::from(flip.epoch) {
-        return;
-    }
-    tally.stamped_to = flip.epoch.into();
-    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
-        // SAFETY: as above.
-        unsafe { stamp(&raw mut (*entry).first_to, flip.epoch, || bpf_ktime_get_ns()) };
-    }
-}
-
-#[inline(always)]
-fn note_heard(tally: &mut Tally, server: ServerNumber, class: Class, note: &Note) {
-    // SAFETY: helpers without arguments.
-    let (tick, clock) = (unsafe { bpf_jiffies64() }, || unsafe { bpf_ktime_get_ns() });
-    if tally.pace.asks(tick) {
-        let now = clock();
-        tally.pace.answered(tick, now);
-        if let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) {
-            // SAFETY: as above.
-            unsafe {
-                let heard_at = &raw mut (*traffic).heard_at;
-                if pace::is_stale(read_volatile(heard_at), now) {
-                    write_volatile(heard_at, now);
-                }
-            }
-        }
-    }
-    let flip = note.flip;
-    if !note.is_target || tally.stamped_back == u64::from(flip.epoch) {
-        return;
-    }
-    tally.stamped_back = flip.epoch.into();
-    if let Some(entry) = maps::FLIPS.get_ptr_mut(flip_index(flip.service, flip.epoch, class)) {
-        // SAFETY: as above.
-        unsafe { stamp(&raw mut (*entry).first_back, flip.epoch, clock) };
-    }
-}
-
-/// Stamps the first packet of an epoch. The clock is asked only then.
-///
-/// # Safety
-///
-/// `stamp` must point into a map.
-#[inline(always)]
-unsafe fn stamp(stamp: *mut Stamp, epoch: u16, now: impl FnOnce() -> u64) {
-    // SAFETY: as the caller promises. The epoch last: who sees it sees the time too.
-    unsafe {
-        if read_volatile(&raw const (*stamp).epoch) != u64::from(epoch) {
-            write_volatile(&raw mut (*stamp).at, now());
-            write_volatile(&raw mut (*stamp).epoch, u64::from(epoch));
-        }
-    }
-}
-
-#[inline(always)]
-fn note_refused(server: ServerNumber, code: u8) {
-    let Some(traffic) = maps::TRAFFIC.get_ptr_mut(server.0) else { return };
-    // SAFETY: as in `note_heard`.
-    unsafe {
-        let (at, refused_at) = (bpf_ktime_get_ns(), &raw mut (*traffic).refused_at);
-        if at.wrapping_sub(read_volatile(refused_at)) < REFUSED_GRAIN_NS {
-            return;
-        }
-        write_volatile(refused_at, at);
-        // A full ring has woken the controller long ago.
-        if let Some(mut record) = maps::SIGNALS.reserve::<SignalRecord>(0) {
-            record.write(SignalRecord { at, server: server.0, code: u32::from(code) });
-            record.submit(0);
-        }
     }
 }
 

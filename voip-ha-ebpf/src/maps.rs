@@ -84,6 +84,10 @@ pub(crate) static DEVICES: DevMap = DevMap::pinned(LINK_ROWS, 0);
 #[map]
 pub(crate) static PROGRAMS: ProgramArray = ProgramArray::pinned(MAX_PROGRAMS, 0);
 
+/// Those that the programs of devices that only the stack can use go on in, under the same indexes.
+#[map]
+pub(crate) static TUNNEL_PROGRAMS: ProgramArray = ProgramArray::pinned(MAX_PROGRAMS, 0);
+
 /// What one CPU knows of the packet at hand: see [`Memory`].
 #[map]
 pub(crate) static MEMORY: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);

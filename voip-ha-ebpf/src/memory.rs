@@ -1,6 +1,8 @@
 //! A place outside the program's stack.
 
-use core::hint::black_box;
+use core::{hint::black_box, mem::MaybeUninit};
+
+use aya_ebpf::bindings::bpf_fib_lookup;
 
 use voip_ha_ebpf::{packet::Network, sip::Scan, steer::Verdict};
 
@@ -13,6 +15,7 @@ pub(crate) struct Memory {
     network: Network,
     verdict: Verdict,
     scan: Scan,
+    fib: MaybeUninit<bpf_fib_lookup>,
 }
 
 /// Puts a value into its place and forgets, to compiler and verifier, what it was.
@@ -36,12 +39,28 @@ forgetting!(network, network: Network);
 forgetting!(verdict, verdict: Verdict);
 forgetting!(scan, scan: Scan);
 
-/// What the program before this one has put in the places of [`network`] and [`verdict`].
+/// What a program before this one has put in the place of [`network`].
 #[inline(always)]
-pub(crate) fn decided() -> Option<(&'static Network, &'static Verdict)> {
+pub(crate) fn read() -> Option<&'static Network> {
     let memory = maps::MEMORY.get_ptr(0)?;
-    // SAFETY: as above. That program has written them for the same packet.
-    Some(unsafe { (&(*memory).network, &(*memory).verdict) })
+    // SAFETY: as above. That program has written it for the same packet.
+    Some(unsafe { &(*memory).network })
+}
+
+/// What a program before this one has put in the place of [`verdict`].
+#[inline(always)]
+pub(crate) fn decided() -> Option<&'static Verdict> {
+    let memory = maps::MEMORY.get_ptr(0)?;
+    // SAFETY: as above.
+    Some(unsafe { &(*memory).verdict })
+}
+
+/// Where a question to the routing table is written.
+#[inline(always)]
+pub(crate) fn fib() -> Option<&'static mut MaybeUninit<bpf_fib_lookup>> {
+    let memory = maps::MEMORY.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own entry, as above, and no question is asked while another one waits for its answer.
+    Some(unsafe { &mut (*memory).fib })
 }
 
 /// What the program before this one has put in the place of [`scan`].

@@ -13,7 +13,7 @@ pub(crate) use self::icmp::{CODE_TOO_BIG, ICMP_UNREACHABLE, V6_TOO_BIG};
 pub use self::{
     frame::{Bytes, Frame, Half, Wide, Word},
     icmp::{ErrorOffsets, IcmpError, icmp_error},
-    network::{Network, NotNetwork, Piece, network, plain},
+    network::{Network, NotNetwork, Piece, bare, network, plain},
 };
 use crate::abi::Mac;
 

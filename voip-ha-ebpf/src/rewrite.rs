@@ -59,6 +59,21 @@ impl Rewrite {
     pub const NONE: Self = Self { source: Address::NONE, destination: Address::NONE, inside: Inside::NO_PORTS };
 }
 
+/// The change of the addresses, for a UDP checksum that covers them.
+#[inline(always)]
+pub fn change_of(network: &Network, rewrite: &Rewrite) -> Change {
+    match network.family {
+        Family::V4 => {
+            let source = Change::of_word(network.source.last_word(), rewrite.source.last_word());
+            source.and(Change::of_word(network.destination.last_word(), rewrite.destination.last_word()))
+        }
+        Family::V6 => {
+            let source = Change::of_address(network.source, rewrite.source);
+            source.and(Change::of_address(network.destination, rewrite.destination))
+        }
+    }
+}
+
 /// An offset that was kept is inside any frame: the kernel's verifier may have lost sight of what it was computed from.
 #[inline(always)]
 fn kept(offset: usize) -> usize {

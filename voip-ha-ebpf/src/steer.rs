@@ -30,16 +30,12 @@ use crate::{
     sip::Scan,
 };
 
-pub use self::calls::Owner;
+pub use self::{calls::Owner, errors::icmp};
 
 /// What the decision looks up.
 pub trait Tables {
-    /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is
-    /// [`Kind::AskElsewhere`].
+    /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is [`Kind::AskCalls`].
     const HAS_CALLS: bool = false;
-    /// Whether the decision may look at a sender's limit, and count a packet against it. Where it may not, and has to, its answer is
-    /// [`Kind::AskElsewhere`] too: who decides anew counts.
-    const HAS_SENDERS: bool = true;
 
     /// What an address is.
     fn endpoint(&self, address: &Address) -> Endpoint;
@@ -227,11 +223,10 @@ pub enum Kind {
     Redirect,
     /// Rewrite it and let the kernel's stack send it.
     ByStack,
-    /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has neither IP options nor extension
-    /// headers.
+    /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has no options of IPv4.
     TellTooBig,
-    /// Decide anew, with tables that this decision has not: [`Tables::HAS_CALLS`], [`Tables::HAS_SENDERS`].
-    AskElsewhere,
+    /// Decide anew, with flows and calls: [`Tables::HAS_CALLS`].
+    AskCalls,
     /// Leave it to the kernel's stack as it is.
     Pass,
     /// Drop it.
@@ -258,8 +253,8 @@ impl Action {
 
     /// Decides anew. Counted as lost where nobody can.
     #[inline(always)]
-    pub const fn ask_elsewhere() -> Self {
-        Self::new(Kind::AskElsewhere, Outcome::NoActiveServer)
+    pub const fn ask_calls() -> Self {
+        Self::new(Kind::AskCalls, Outcome::NoActiveServer)
     }
 
     /// Tells its sender this MTU.
@@ -315,7 +310,7 @@ impl Verdict {
             Kind::Pass => Some(FirstFragment::Passed),
             Kind::Redirect => of_server(false),
             Kind::ByStack => of_server(true),
-            Kind::TellTooBig | Kind::Drop | Kind::AskElsewhere => None,
+            Kind::TellTooBig | Kind::Drop | Kind::AskCalls => None,
         }
     }
 }
@@ -334,12 +329,18 @@ pub fn pass_by(reason: NotNetwork) -> Verdict {
 pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> Verdict {
     let receiver = tables.endpoint(&network.destination);
     if network.is_icmp() {
-        return errors::icmp(frame, network, receiver, tables);
+        return icmp(frame, network, receiver, tables);
     }
     if let Some(verdict) = to_vip(frame, network, receiver, tables) {
         return verdict;
     }
-    from_server(frame, network, receiver, tables).unwrap_or(Verdict::pass(Outcome::NotService))
+    from_server(frame, network, receiver, tables).unwrap_or(not_service())
+}
+
+/// Decides about a packet that is neither to a VIP nor from a server.
+#[inline(always)]
+pub fn not_service() -> Verdict {
+    Verdict::pass(Outcome::NotService)
 }
 
 /// Decides about a packet to a VIP, but ICMP; nothing if it is to another address.

@@ -6,7 +6,6 @@ use core::{
 };
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::{
         BPF_ANY, BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE,
@@ -27,24 +26,23 @@ use voip_ha_ebpf::{
     steer::{Hop, Owner, Route, RouteQuery, Tables},
 };
 
-use crate::{maps, memory};
+use crate::{context::Context, maps, memory};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 /// The tables of one run of the program.
-pub(crate) struct KernelTables<'a, const CALLS: bool, const SENDERS: bool> {
+pub(crate) struct KernelTables<'a, C, const CALLS: bool, const PLAIN: bool = false> {
     /// The frame's context, which the routing table wants to know.
-    pub(crate) ctx: &'a XdpContext,
+    pub(crate) ctx: &'a C,
 }
 
 /// The tables of the program that decides about plain packets only, and leaves to the others what needs more.
-pub(crate) type PlainTables<'a> = KernelTables<'a, false, false>;
+pub(crate) type PlainTables<'a> = KernelTables<'a, XdpContext, false, true>;
 
-impl<const CALLS: bool, const SENDERS: bool> Tables for KernelTables<'_, CALLS, SENDERS> {
+impl<C: Context, const CALLS: bool, const PLAIN: bool> Tables for KernelTables<'_, C, CALLS, PLAIN> {
     const HAS_CALLS: bool = CALLS;
-    const HAS_SENDERS: bool = SENDERS;
 
     #[inline(always)]
     fn endpoint(&self, address: &Address) -> Endpoint {
@@ -81,7 +79,7 @@ impl<const CALLS: bool, const SENDERS: bool> Tables for KernelTables<'_, CALLS, 
 
     #[inline(always)]
     fn ingress(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
+        self.ctx.ingress()
     }
 
     #[inline(always)]
@@ -93,14 +91,17 @@ impl<const CALLS: bool, const SENDERS: bool> Tables for KernelTables<'_, CALLS, 
 
     #[inline(always)]
     fn route(&self, query: &RouteQuery) -> Route {
-        let mut fib = MaybeUninit::uninit();
-        let fib = zeros(&mut fib);
+        let mut on_stack = MaybeUninit::uninit();
+        // The other programs have no room for it there.
+        let place = if PLAIN { Some(&mut on_stack) } else { memory::fib() };
+        let Some(place) = place else { return Route::Stack };
+        let fib = zeros(place);
         fib.l4_protocol = IPPROTO_UDP;
         fib.sport = query.source_port.to_be();
         fib.dport = query.destination_port.to_be();
         // What an XDP frame holds fits into 16 bits; what claims more is found to be malformed.
         fib.__bindgen_anon_1.tot_len = query.total_length as u16;
-        fib.ifindex = self.ctx.ingress_ifindex() as u32;
+        fib.ifindex = self.ctx.ingress();
         match query.family {
             Family::V4 => {
                 fib.family = AF_INET;

@@ -332,7 +332,7 @@ impl<D: Datapath> Controller<D> {
             tracing::error!("the kernel did not take a next hop: {error:#}");
             return;
         }
-        let mac = mac_text(hop.destination);
+        let mac = (!hop.by_stack).then(|| mac_text(hop.destination));
         *self.ways[server.0].of_mut(family) = Way { known: Some((hop, interface.clone())), ..Way::default() };
         let outputs = self.engine.set_reachable(server, self.ways[server.0].are_whole(), now);
         self.carry_out(outputs, now);

@@ -15,6 +15,7 @@ mod rehearsal;
 mod replica;
 mod signals;
 mod tables;
+mod tunnels;
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
@@ -30,6 +31,7 @@ pub use self::{
     rehearsal::{Ran, XdpAction, context, rehearse},
     replica::{Replica, Seen},
     tables::{KernelServer, KernelService, Link, MapFacts, Source, Tables, Traffic},
+    tunnels::{TunnelHook, Tunnels},
 };
 use crate::{
     decision::Choice,
@@ -116,6 +118,9 @@ pub struct NextHop {
     pub destination: Mac,
     /// What tags the frames have when they leave, outer first; untagged where there are less.
     pub vlans: [VlanTag; 2],
+    /// Only the kernel's stack can send by the device, which is a tunnel. There are no Ethernet addresses then.
+    #[serde(default)]
+    pub by_stack: bool,
 }
 
 /// A VLAN tag.
@@ -128,11 +133,16 @@ pub struct VlanTag {
 }
 
 impl NextHop {
+    /// A way by a tunnel.
+    pub fn by_stack(ifindex: u32, mtu: u32) -> Self {
+        Self { ifindex, mtu, source: [0; 6], destination: [0; 6], vlans: Default::default(), by_stack: true }
+    }
+
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let ServerEntry { ifindex, mtu, ends, tags, .. } = *entry;
+        let ServerEntry { ifindex, mtu, ends, tags, by_stack, .. } = *entry;
         let (source, destination, vlans) = (ends.source(), ends.destination(), tags.map(VlanTag::from));
-        let hop = Self { ifindex, mtu, source, destination, vlans };
+        let hop = Self { ifindex, mtu, source, destination, vlans, by_stack: by_stack != 0 };
         (hop.ifindex != 0).then_some(hop)
     }
 }

@@ -192,8 +192,8 @@ pub enum Happening {
         family: Option<Family>,
         /// Name of the interface.
         interface: String,
-        /// Ethernet address of the next hop.
-        mac: String,
+        /// Ethernet address of the next hop; nothing if only the kernel's stack can send by the interface, which is a tunnel.
+        mac: Option<String>,
     },
     /// A server, being up, is no longer served at its second address, or is again.
     SecondAddress {

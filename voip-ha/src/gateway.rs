@@ -3,7 +3,12 @@
 //! The [`controller`] has a thread of its own, which nothing else may delay, and so have the
 //! [`recorder`](crate::record) and its disk. This one talks to people and follows the network.
 
-use std::{sync::Arc, thread};
+mod tunnels;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use rtnetlink::Handle;
@@ -14,11 +19,12 @@ use tokio::{
     sync::{mpsc::unbounded_channel, oneshot::error::RecvError},
 };
 
+use self::tunnels::Workshop;
 use crate::{
     config::{Config, Gateway},
     control,
     controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Tables, XdpMode},
+    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Pins, Tables, TunnelHook, Tunnels, XdpMode},
     journal, network, nexthop,
     record::{self, Recorder},
     status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
@@ -45,11 +51,9 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let listing = network::Listing::read(&handle).await?;
     let links = listing.links(&devices);
     let needs = Needs::of(&config).with_vlans(listing.vlans_on(&devices));
-    for changed in sysctl::prepare(&needs)? {
-        tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
-    }
+    say(sysctl::prepare(&needs)?);
     let directory = PinDirectory::open(&config.gateway.pin_dir)?;
-    let observer = Observer::new(&config, handle, needs);
+    let observer = Observer::new(&config, handle.clone(), needs);
     let fresh = directory.pins().linked_interfaces()?.is_empty();
     let (orders, mailbox) = Orders::channel().context("cannot make a mailbox for the controller")?;
     let control = control::serve(&config.gateway, orders.clone(), Arc::clone(&observer))?;
@@ -58,8 +62,11 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     if kernel_log != KernelLog::Off {
         follow_kernel_log(&mut datapath)?;
     }
+    let tunnels = Tunnels::new(Pins::new(&config.gateway.pin_dir), TunnelHook::of_kernel()?);
+    tunnels.remove_others(&datapath.tables().tunnels()?)?;
+    let workshop = Workshop { handle, tunnels: Arc::new(Mutex::new(tunnels)), observer };
     let controller = start_controller(&config, datapath, !fresh, mailbox)?;
-    let watching = tokio::spawn(watch_network(config.clone(), orders.clone()));
+    let watching = tokio::spawn(watch_network(config.clone(), orders.clone(), workshop));
     tokio::spawn(control);
     let recorder = Recorder::start(&config, orders)?;
     let ended = wait_for_the_end(controller).await;
@@ -70,15 +77,16 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     Ok(())
 }
 
+fn say(changed: Vec<sysctl::Changed>) {
+    for changed in changed {
+        tracing::info!("set {} to {} (was {})", changed.name, changed.to, changed.from);
+    }
+}
+
 /// Tells the controller what is new in the network.
-async fn watch_network(config: Config, orders: Orders) {
-    let (news, mut heard) = unbounded_channel();
-    let telling = async {
-        while let Some(news) = heard.recv().await {
-            orders.tell(news);
-        }
-    };
-    tokio::join!(nexthop::watch(&config, news), telling);
+async fn watch_network(config: Config, orders: Orders, workshop: Workshop) {
+    let (news, heard) = unbounded_channel();
+    tokio::join!(nexthop::watch(&config, news), tunnels::pass_on(heard, orders, workshop));
 }
 
 /// Loads the program and puts it on the interfaces.
@@ -155,8 +163,8 @@ fn follow_kernel_log(datapath: &mut KernelDatapath) -> Result<()> {
 pub struct Observer {
     handle: Handle,
     gateway: Gateway,
-    needs: Needs,
-    pins: crate::datapath::Pins,
+    needs: Mutex<Needs>,
+    pins: Pins,
     started: jiff::Timestamp,
 }
 
@@ -165,8 +173,8 @@ impl Observer {
         Arc::new(Self {
             handle,
             gateway: config.gateway.clone(),
-            needs,
-            pins: crate::datapath::Pins::new(&config.gateway.pin_dir),
+            needs: Mutex::new(needs),
+            pins: Pins::new(&config.gateway.pin_dir),
             started: jiff::Timestamp::now(),
         })
     }
@@ -197,7 +205,7 @@ impl Observer {
             pid: std::process::id(),
             started: self.started,
             interfaces,
-            warnings: sysctl::warnings(&self.needs)
+            warnings: sysctl::warnings(&self.needs())
                 .unwrap_or_else(|error| vec![format!("{error:#}")])
                 .into_iter()
                 .chain(lacks)
@@ -205,6 +213,17 @@ impl Observer {
             gateway_stalls: stalls,
             services,
         })
+    }
+
+    /// Makes the settings that a tunnel needs, and looks after them from now on.
+    fn prepare_tunnel(&self, name: &str) -> Result<()> {
+        say(sysctl::prepare(&self.needs().only(name))?);
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner).add_tunnel(name);
+        Ok(())
+    }
+
+    fn needs(&self) -> Needs {
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What servers that drain still have.

@@ -1,5 +1,6 @@
 //! What the kernel's networking says about interfaces, routes and neighbours, through rtnetlink.
 
+mod tunnel;
 mod vlan;
 
 use std::{collections::HashMap, net::IpAddr};
@@ -18,7 +19,10 @@ use rtnetlink::{
 use rustix::io::Errno;
 use voip_ha_ebpf::abi::Mac;
 
-pub use self::vlan::{Listing, Stack, StackError, stack_at};
+pub use self::{
+    tunnel::{Tunnel, tunnel_at},
+    vlan::{Listing, Stack, StackError, stack_at},
+};
 use crate::datapath::XdpMode;
 
 /// A network interface.

@@ -77,9 +77,9 @@ impl NextHops {
         }
     }
 
-    /// All of them as people read them.
-    pub fn text(&self) -> String {
-        let hops: Vec<_> = self.v4.iter().chain(&self.v6).map(hop_text).collect();
+    /// All of them as people read them. `name` makes of a device's index what they call it.
+    pub fn text(&self, name: impl Fn(u32) -> String) -> String {
+        let hops: Vec<_> = self.v4.iter().chain(&self.v6).map(|hop| hop_text(hop, &name)).collect();
         if hops.is_empty() { "no next hop".to_owned() } else { hops.join("; ") }
     }
 
@@ -195,7 +195,9 @@ impl ServicePlan {
         check("affinity", self.affinity.to_string(), found.affinity.to_string());
         let hops = |servers: &[ServerPlan], addresses| {
             let server = servers.iter().find(|server| server.addresses == addresses);
-            let text = |server: &ServerPlan| format!("{}, {}", server.forwarding, server.next_hops.text());
+            let text = |server: &ServerPlan| {
+                format!("{}, {}", server.forwarding, server.next_hops.text(|index| index.to_string()))
+            };
             server.map_or("no server".to_owned(), text)
         };
         let addresses = self.servers.iter().chain(&found.servers).map(|server| server.addresses);
@@ -206,7 +208,10 @@ impl ServicePlan {
 }
 
 /// A next hop as people read it.
-pub fn hop_text(hop: &NextHop) -> String {
+fn hop_text(hop: &NextHop, name: impl Fn(u32) -> String) -> String {
+    if hop.by_stack {
+        return format!("by the stack, device {}, MTU {}", name(hop.ifindex), hop.mtu);
+    }
     let tags: String = hop.vlans.iter().filter(|tag| tag.id != 0).map(|tag| format!(", VLAN {}", tag.id)).collect();
     format!("{} by interface {}{tags}, MTU {}", mac_text(hop.destination), hop.ifindex, hop.mtu)
 }

@@ -9,7 +9,8 @@
 //! | `ipv6` `forwarding` | 1, and on `all` too | as for IPv4; the stack looks at `all` alone, which sets it for every interface |
 //! | `ipv6` `accept_ra` | 2 if it is 1 | 1 means nothing once `forwarding` is on: addresses and default routes that a router announced would expire |
 //!
-//! On every interface of the gateway, and on the VLAN interfaces on them: a server may be behind any. Those of IPv6 only
+//! On every interface of the gateway, on the VLAN interfaces on them, and on the tunnels that a way to a server leads by: a server may
+//! be behind any. Those of IPv6 only
 //! where a service has an IPv6 VIP; `accept_ra` then on every interface of the host that `all` is about to make one of a
 //! router. IPv6 knows neither `accept_local` nor `rp_filter`: it does not look at where a source address belongs. Its redirects
 //! have no switch; a server in one LAN with its clients needs one of its own, `accept_redirects = 0`.
@@ -66,6 +67,18 @@ impl Needs {
     pub fn with_vlans(mut self, names: Vec<String>) -> Self {
         self.interfaces.extend(names);
         self
+    }
+
+    /// The same with a tunnel, which packets of servers come in by.
+    pub fn add_tunnel(&mut self, name: &str) {
+        if !self.interfaces.iter().any(|known| known == name) {
+            self.interfaces.push(name.to_owned());
+        }
+    }
+
+    /// What one interface needs alone.
+    pub fn only(&self, name: &str) -> Self {
+        Self { interfaces: vec![name.to_owned()], one_arm: false, v6: self.v6 }
     }
 
     /// The settings, as far as they are not as they must be.

@@ -30,11 +30,11 @@ const PROTECTION: &str = "
     allow = ['203.0.113.128/26', '2001:db8::cb00:7180/122', '2001:db8::c633:0/112']
     deny = ['203.0.113.0/24', '2001:db8::cb00:7100/120', '10.0.0.0/30', '100.64.0.1']";
 
-const PBX_SERVERS: &Servers =
+pub(crate) const PBX_SERVERS: &Servers =
     &[("master", [10, 0, 0, 2]), ("cloud", [10, 8, 0, 2]), ("lost", [10, 0, 0, 4]), ("astray", [10, 0, 0, 5])];
-const TRUNK_SERVERS: &Servers = &[("one", [10, 0, 0, 3]), ("two", [10, 0, 0, 6])];
+pub(crate) const TRUNK_SERVERS: &Servers = &[("one", [10, 0, 0, 3]), ("two", [10, 0, 0, 6])];
 
-fn steered_at_random(rng: &mut Rng, vip: Ipv4, servers: &'static Servers) -> Steered {
+pub(crate) fn steered_at_random(rng: &mut Rng, vip: Ipv4, servers: &'static Servers) -> Steered {
     let anyone = |rng: &mut Rng| servers.get(rng.usize(..=servers.len())).map(|(name, _)| *name);
     // The master is active half of the time: what is dropped for want of a server or a next hop says little.
     let signalling = if rng.bool() { Some(servers[0].0) } else { anyone(rng) };

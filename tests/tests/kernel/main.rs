@@ -17,4 +17,5 @@ mod replica;
 mod rig;
 mod signals;
 mod steering;
+mod tunnels;
 mod verifier;

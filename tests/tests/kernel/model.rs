@@ -152,6 +152,16 @@ impl Model {
 
     /// What the program should make of a frame, where it should count it, and what it should note.
     pub(crate) fn run(&self, from: u32, frame: &[u8]) -> (Ran, Place, Option<Noted>) {
+        self.run_by(from, frame, |bytes, network, action| self.carry_out(bytes, network, action))
+    }
+
+    /// The same for a program that carries out verdicts otherwise.
+    pub(crate) fn run_by(
+        &self,
+        from: u32,
+        frame: &[u8],
+        carry_out: impl FnOnce(&mut Vec<u8>, &Network, &Action) -> (Act, Outcome),
+    ) -> (Ran, Place, Option<Noted>) {
         let mut bytes = frame.to_vec();
         self.ingress.set(from);
         self.frame.replace(frame.to_vec());
@@ -167,7 +177,7 @@ impl Model {
             self.memory.0.borrow_mut().fragments.insert(network.fragment_key(), first);
         }
         let Verdict { server, class, ref action, note, .. } = verdict;
-        let (act, outcome) = self.carry_out(&mut bytes, &network, action);
+        let (act, outcome) = carry_out(&mut bytes, &network, action);
         let is_due = match note.news {
             News::Nothing => false,
             News::Sent => matches!(outcome, Outcome::ToServer | Outcome::ToServerByStack),
@@ -205,7 +215,7 @@ impl Model {
             }
             Kind::Pass => (Act::Pass, action.outcome),
             Kind::Drop => (Act::Drop, action.outcome),
-            Kind::AskElsewhere => unreachable!("the tables have calls"),
+            Kind::AskCalls => unreachable!("the tables have calls"),
         }
     }
 }

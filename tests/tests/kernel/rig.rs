@@ -119,7 +119,8 @@ pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
 
 /// A way by the back device, without tags.
 pub(crate) fn by_back(destination: Mac) -> NextHop {
-    NextHop { ifindex: BACK, mtu: net::MTU, source: net::mac(BACK), destination, vlans: Default::default() }
+    let (source, vlans) = (net::mac(BACK), Default::default());
+    NextHop { ifindex: BACK, mtu: net::MTU, source, destination, vlans, by_stack: false }
 }
 
 impl Rig {

@@ -74,7 +74,7 @@ pub struct Tally {
 pub struct Counter {
     /// Frames.
     pub packets: u64,
-    /// Bytes of those frames, Ethernet header included.
+    /// Bytes of those frames, Ethernet header included where there is one.
     pub bytes: u64,
 }
 

@@ -4,7 +4,7 @@ use core::{marker::PhantomData, mem::size_of};
 
 use crate::abi::Address;
 
-/// The bytes of one frame, from the Ethernet header on.
+/// The bytes of one frame, from the Ethernet header on; from the IP header on where it came in by a device without Ethernet.
 pub struct Frame<'a> {
     start: usize,
     end: usize,

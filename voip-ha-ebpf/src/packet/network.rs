@@ -97,21 +97,20 @@ impl Network {
     }
 
     /// Whether its sender may be told by ICMP what became of it: not about ICMP, not about a fragment but the first, and only
-    /// to a single host (RFC 1122, section 3.2.2; RFC 4443, section 2.4). What has IP options or extension headers is left out,
-    /// because the answer has a fixed length.
+    /// to a single host (RFC 1122, section 3.2.2; RFC 4443, section 2.4). What has IP options is left out, because the answer has a
+    /// fixed length, which is too short for them. With extension headers it is not, and a fragment of IPv6 has one.
     #[inline(always)]
     pub fn may_be_told(&self) -> bool {
-        let (is_host, header) = match self.family {
+        let (is_host, is_plain) = match self.family {
             Family::V4 => {
                 let [first, ..] = self.source.last_word().to_ne_bytes();
-                (first != 0 && first != 127 && first < 224, size_of::<Ipv4>())
+                (first != 0 && first != 127 && first < 224, self.upper - self.offset == size_of::<Ipv4>())
             }
             Family::V6 => {
                 let [first, ..] = self.source.high.to_ne_bytes();
-                (self.source.high != 0 && first != 0xff, size_of::<Ipv6>())
+                (self.source.high != 0 && first != 0xff, true)
             }
         };
-        let is_plain = self.upper - self.offset == header;
         is_host && self.source != self.destination && is_plain && !self.is_icmp() && self.piece() != Piece::Later
     }
 
@@ -159,6 +158,17 @@ pub fn network(frame: &mut Frame<'_>) -> Result<Network, NotNetwork> {
     let network = match ethertype {
         ETHERTYPE_IPV4 => version_4(frame, offset, tags),
         ETHERTYPE_IPV6 => version_6(frame, offset, tags),
+        _ => None,
+    };
+    network.ok_or(NotNetwork::NotIp)
+}
+
+/// Reads the IP headers of a packet that came in by a device without Ethernet, which names its family by an EtherType.
+#[inline(always)]
+pub fn bare(frame: &mut Frame<'_>, ethertype: u16) -> Result<Network, NotNetwork> {
+    let network = match ethertype {
+        ETHERTYPE_IPV4 => version_4(frame, 0, 0),
+        ETHERTYPE_IPV6 => version_6(frame, 0, 0),
         _ => None,
     };
     network.ok_or(NotNetwork::NotIp)

@@ -3,8 +3,8 @@
 use core::{ffi::c_void, hint::black_box};
 
 use aya_ebpf::{
-    bindings::xdp_md,
-    helpers::generated::{bpf_loop, bpf_xdp_load_bytes},
+    bindings::{__sk_buff, xdp_md},
+    helpers::generated::{bpf_loop, bpf_skb_load_bytes, bpf_xdp_load_bytes},
 };
 
 use super::{MOST_STEPS, Scan, TEXT_BYTES, Text, scanner::Scanner};
@@ -33,14 +33,30 @@ impl Desk {
     /// The context must be that of the running program.
     #[inline(always)]
     pub unsafe fn scan(&mut self, ctx: *mut xdp_md, offset: u32, length: u32) -> Option<Scan> {
+        // SAFETY: a valid context, and room for so many bytes.
+        self.scan_loaded(length, |room, length| unsafe { bpf_xdp_load_bytes(ctx, offset, room, length) })
+    }
+
+    /// The same for a packet of the kernel's stack.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    #[inline(always)]
+    pub unsafe fn scan_packet(&mut self, ctx: *mut __sk_buff, offset: u32, length: u32) -> Option<Scan> {
+        // SAFETY: as above.
+        self.scan_loaded(length, |room, length| unsafe { bpf_skb_load_bytes(ctx.cast(), offset, room, length) })
+    }
+
+    #[inline(always)]
+    fn scan_loaded(&mut self, length: u32, load: impl FnOnce(*mut c_void, u32) -> i64) -> Option<Scan> {
         let length = if length > TEXT_BYTES as u32 { TEXT_BYTES as u32 } else { length };
         // Or the compiler asks this of what the length was computed from, where the verifier does not see it.
         let length = black_box(length);
         if length == 0 || length > TEXT_BYTES as u32 {
             return None;
         }
-        // SAFETY: a valid context, and room for so many bytes.
-        if unsafe { bpf_xdp_load_bytes(ctx, offset, self.text.room().cast(), length) } != 0 {
+        if load(self.text.room().cast(), length) != 0 {
             return None;
         }
         self.text.end(u64::from(length));

@@ -12,23 +12,18 @@ pub(super) enum Admission {
     Limited,
     /// The sender is denied.
     Denied,
-    /// That is not for these tables to say.
-    Open,
 }
 
 /// Looks at the sender of a packet of this class. Where a service has neither list nor limit, no table is asked. RTP has no limit,
 /// so it asks only where somebody is denied; what has no ports may be SIP, and counts as that.
 #[inline(always)]
-pub(super) fn admission<T: Tables>(source: &Address, class: Class, to: &Towards<'_>, tables: &T) -> Admission {
+pub(super) fn admission(source: &Address, class: Class, to: &Towards<'_>, tables: &impl Tables) -> Admission {
     let on = match class {
         Class::Rtp => to.service.protection & DENIES,
         Class::Sip | Class::Other => to.service.protection,
     };
     if on == 0 {
         return Admission::Admitted;
-    }
-    if !T::HAS_SENDERS {
-        return Admission::Open;
     }
     if on & (DENIES | EXEMPTS) != 0 {
         match tables.listing(to.place, source) {

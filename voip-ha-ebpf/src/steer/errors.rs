@@ -15,7 +15,7 @@ use crate::{
 
 /// Decides about a packet that carries ICMP to `receiver`.
 #[inline(always)]
-pub(super) fn icmp(frame: &mut Frame<'_>, network: &Network, receiver: Endpoint, tables: &impl Tables) -> Verdict {
+pub fn icmp(frame: &mut Frame<'_>, network: &Network, receiver: Endpoint, tables: &impl Tables) -> Verdict {
     if let Some(error) = packet::icmp_error(frame, network) {
         let about = tables.endpoint(&error.destination);
         if about.is_server() {
@@ -107,7 +107,7 @@ fn about_packet_to_client<T: Tables>(
         && let Some(drain) = word.draining()
     {
         if !T::HAS_CALLS {
-            return Verdict::plain(None, class, Action::ask_elsewhere());
+            return Verdict::plain(None, class, Action::ask_calls());
         }
         let (client_port, service_port) = (error.destination_port, error.source_port);
         let flow = FlowKey { client: error.destination, service, client_port, service_port };

@@ -39,7 +39,7 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, origin
     }
     let word = tables.steering(origin.index()).unwrap_or_default();
     if word.is_affine() && !T::HAS_CALLS {
-        return plain(Action::ask_elsewhere());
+        return plain(Action::ask_calls());
     }
     let vip = origin.service.vip(network.family);
     let route = route(network, vip, (datagram.source_port, datagram.destination_port), tables);

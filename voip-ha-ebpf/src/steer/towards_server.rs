@@ -42,13 +42,10 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
     let (mut slot, mut note) = (active, Note::NOTHING);
     let is_asked = word.asks_about(class);
     if is_asked && !T::HAS_CALLS {
-        return Verdict::plain(None, class, Action::ask_elsewhere());
+        return Verdict::plain(None, class, Action::ask_calls());
     }
     // After that: who answers looks at the sender, and a sender spends once.
     let admission = admission(&network.source, class, to, tables);
-    if admission == Admission::Open {
-        return Verdict::plain(None, class, Action::ask_elsewhere());
-    }
     if admission != Admission::Admitted {
         return refused(admission, class);
     }

@@ -111,12 +111,13 @@ fn services(tables: &Tables) -> Result<Part> {
 fn servers(ledger: &Ledger) -> Result<Part> {
     let plan = Plan::from_kernel(ledger.tables())?;
     let now = monotonic();
+    let name = device_names()?;
     let mut rows = Vec::new();
     let mut values = Vec::new();
     for service in &plan.services {
         for server in &service.servers {
             let role = role(service, server.addresses);
-            let hop = server.next_hops.text();
+            let hop = server.next_hops.text(&name);
             let seen = ledger.seen(server.addresses.first())?;
             let sent = ledger.sent_since_heard(server.addresses.first())?;
             rows.push([
@@ -209,9 +210,7 @@ fn counters(tables: &Tables) -> Result<Part> {
 }
 
 fn devices(tables: &Tables) -> Result<Part> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
-        .context("cannot open a socket to ask for the names of interfaces")?;
-    let name = |index: u32| rustix::net::netdevice::index_to_name(&socket, index).unwrap_or_else(|_| "gone".to_owned());
+    let name = device_names()?;
     let mut links = tables.links()?;
     links.sort_unstable();
     let ids = |link: &Link| link.tags.iter().map(|tag| tag.id).filter(|id| *id != 0).collect::<Vec<_>>();
@@ -225,6 +224,13 @@ fn devices(tables: &Tables) -> Result<Part> {
         [link.ifindex.to_string(), name(link.ifindex), name(link.device), ids.join(",")]
     });
     part("devices", &values, output::table(["INDEX>", "INTERFACE", "SENDS BY", "VLANS"], rows))
+}
+
+/// What makes of a device's index its name.
+fn device_names() -> Result<impl Fn(u32) -> String> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .context("cannot open a socket to ask for the names of interfaces")?;
+    Ok(move |index| rustix::net::netdevice::index_to_name(&socket, index).unwrap_or_else(|_| "gone".to_owned()))
 }
 
 fn layout(pins: &Pins) -> Result<Part> {

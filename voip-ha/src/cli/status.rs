@@ -149,6 +149,15 @@ fn remarks(server: &ServerStatus) -> Vec<String> {
     if server.forwarding == Forwarding::Dsr {
         remarks.push(format!("{name} answers phones directly (dsr): what it sends is neither fenced nor seen here"));
     }
+    let mut tunnels: Vec<_> =
+        server.next_hops.iter().filter(|way| way.hop.by_stack).map(|way| &*way.interface).collect();
+    tunnels.dedup();
+    if !tunnels.is_empty() {
+        let devices = tunnels.join(" and ");
+        remarks.push(format!(
+            "{name} is reached by the stack, device {devices}: XDP cannot send by it, and packets cost more"
+        ));
+    }
     if let Some(why) = &server.no_way {
         remarks.push(format!("no way to {name}: {why}"));
     }
@@ -195,6 +204,7 @@ fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
             .filter(|traffic| (class.is_empty() || traffic.class == class) && counted(&traffic.outcome));
         matching.map(|traffic| traffic.packets).sum::<u64>().to_string()
     };
+    let to_server = ["to-server", "to-server-by-stack"];
     let to_client = ["to-client", "to-client-by-stack"];
     [
         server.name.clone(),
@@ -205,9 +215,9 @@ fn row(service: &ServiceStatus, server: &ServerStatus) -> [String; 13] {
         server.evidence.map_or("none yet".to_owned(), |evidence| evidence.to_string()),
         server.rtt_ms.map_or("-".to_owned(), |ms| format!("{ms:.2} ms")),
         format!("{:.1} ms", server.timeout_ms),
-        packets("sip", &["to-server"]),
+        packets("sip", &to_server),
         packets("sip", &to_client),
-        packets("rtp", &["to-server"]),
+        packets("rtp", &to_server),
         packets("rtp", &to_client),
         packets("", &["fenced"]),
     ]

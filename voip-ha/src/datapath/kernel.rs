@@ -237,9 +237,9 @@ impl Datapath for KernelDatapath {
         let exit = self.tables.exit(hop.ifindex)?;
         let mut new = old;
         let entry = &mut new[family as usize];
-        let NextHop { ifindex, mtu, source, destination, vlans } = hop;
-        let (ends, tags) = (Ends::new(destination, source), vlans.map(Into::into));
-        *entry = ServerEntry { ifindex, mtu, ends, tags, exit, ..*entry };
+        let NextHop { ifindex, mtu, source, destination, vlans, by_stack } = hop;
+        let (ends, tags, by_stack) = (Ends::new(destination, source), vlans.map(Into::into), by_stack.into());
+        *entry = ServerEntry { ifindex, mtu, ends, tags, by_stack, exit, ..*entry };
         if new == old {
             return Ok(());
         }

@@ -151,7 +151,7 @@ fn attach_when_free(program: &mut Xdp, interface: &str, mode: AyaXdpMode) -> Res
 }
 
 /// The kernel's error number behind an error of aya.
-fn errno(error: &ProgramError) -> Option<Errno> {
+pub(super) fn errno(error: &ProgramError) -> Option<Errno> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>() {

@@ -1,20 +1,34 @@
 //! The compiled kernel side, loaded with its maps taken from, or left in, the pin directory.
 
 use anyhow::{Context as _, Result};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::ProgramArray, programs::Xdp};
-use voip_ha_ebpf::abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT};
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::ProgramArray,
+    programs::{SchedClassifier, Xdp},
+};
+use voip_ha_ebpf::abi::{ANY_CALL, ANY_ERROR, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT};
 
 use super::{pins::Pins, tables};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha-ebpf"));
 /// Name of the program that interfaces run, in the object and in the kernel.
 pub(super) const PROGRAM: &str = "voip_ha";
-/// Name of the one that it goes on in with all but plain packets.
-const ANY: &str = "voip_ha_any";
-/// Name of the one that carries out what was decided.
-const ACT: &str = "voip_ha_act";
-/// Names of those that packets go on in while calls are remembered.
-const CALLS: [&str; 2] = ["voip_ha_calls", "voip_ha_scan"];
+/// Names of those that it goes on in, with their indexes in the map `PROGRAMS`.
+const OTHERS: [(u32, &str); 5] = [
+    (ANY_VERDICT, "voip_ha_act"),
+    (ANY_ERROR, "voip_ha_errors"),
+    (ANY_PACKET, "voip_ha_any"),
+    (ANY_CALL, "voip_ha_calls"),
+    (ANY_MESSAGE, "voip_ha_scan"),
+];
+/// Names of those that the programs of tunnels go on in, with their indexes.
+const TUNNEL: [(u32, &str); 5] = [
+    (ANY_VERDICT, "voip_ha_tunnel_act"),
+    (ANY_ERROR, "voip_ha_tunnel_errors"),
+    (ANY_PACKET, "voip_ha_tunnel_any"),
+    (ANY_CALL, "voip_ha_tunnel_calls"),
+    (ANY_MESSAGE, "voip_ha_tunnel_scan"),
+];
 /// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -44,6 +58,26 @@ impl KernelLog {
 ///
 /// A pinned map has another layout, or the kernel refuses something; the verifier's words are part of the error.
 pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
+    let mut object = open(pins, kernel_log)?;
+    for (index, name) in OTHERS {
+        match named(&mut object, name)?.load() {
+            Err(error) if is_for_drains(index) => {
+                tracing::warn!("no server can drain: the kernel refuses {name}, which needs Linux 5.18: {error}");
+            }
+            result => result.with_context(|| format!("the kernel refuses the XDP program {name}"))?,
+        }
+    }
+    program(&mut object)?.load().with_context(|| format!("the kernel refuses the XDP program {PROGRAM}"))?;
+    Ok(object)
+}
+
+/// Whether a program is one that packets go on in only while calls are remembered.
+const fn is_for_drains(index: u32) -> bool {
+    matches!(index, ANY_CALL | ANY_MESSAGE)
+}
+
+/// Opens or makes the maps. No program is loaded yet.
+fn open(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     tables::check_layouts(pins)?;
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(pins.directory());
@@ -52,16 +86,8 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     if kernel_log == KernelLog::Off {
         loader.map_max_entries(LOG_RING, 4096);
     }
-    let mut object = loader.load(OBJECT).context("cannot load the kernel side")?;
+    let object = loader.load(OBJECT).context("cannot load the kernel side")?;
     tables::check_layouts(pins)?;
-    for name in [ACT, ANY, PROGRAM] {
-        named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
-    }
-    for name in CALLS {
-        if let Err(error) = named(&mut object, name)?.load() {
-            tracing::warn!("no server can drain: the kernel refuses {name}, which needs Linux 5.18: {error}");
-        }
-    }
     Ok(object)
 }
 
@@ -74,8 +100,7 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
 pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
     let mut linked = 0;
-    let all = [(ANY_VERDICT, ACT), (ANY_PACKET, ANY), (ANY_CALL, CALLS[0]), (ANY_MESSAGE, CALLS[1])];
-    for (index, name) in all {
+    for (index, name) in OTHERS {
         let program: &Xdp =
             object.program(name).with_context(|| format!("the object has no program {name}"))?.try_into()?;
         // One that was refused has no file descriptor.
@@ -84,7 +109,7 @@ pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
             linked += 1;
         }
     }
-    Ok(linked == all.len())
+    Ok(linked == OTHERS.len())
 }
 
 /// The XDP program that interfaces run, of a loaded object, to be changed.
@@ -100,5 +125,63 @@ fn named<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 /// The XDP program that interfaces run, of a loaded object, to be run or looked at.
 pub(super) fn loaded_program(object: &Ebpf) -> Result<&Xdp> {
     let program = object.program(PROGRAM).with_context(|| format!("the object has no program {PROGRAM}"))?;
+    Ok(program.try_into()?)
+}
+
+/// A program that tunnels run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TunnelProgram {
+    /// Without Ethernet headers.
+    Bare,
+    /// With them.
+    Ethernet,
+}
+
+impl TunnelProgram {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "voip_ha_tunnel",
+            Self::Ethernet => "voip_ha_tunnel_ethernet",
+        }
+    }
+}
+
+/// Loads the programs of tunnels, over the pinned maps, and lets them, and those that are on tunnels already, go on in the right ones.
+///
+/// # Errors
+///
+/// The kernel refuses one that is needed for all packets, or the map cannot be written.
+pub(super) fn load_for_tunnels(pins: &Pins) -> Result<Ebpf> {
+    let mut object = open(pins, KernelLog::Off)?;
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::TUNNEL_PROGRAMS)?)?;
+    for kind in [TunnelProgram::Bare, TunnelProgram::Ethernet] {
+        load_classifier(&mut object, kind.name())?;
+    }
+    for (index, name) in TUNNEL {
+        match load_classifier(&mut object, name) {
+            // Where the XDP programs for that were refused too, nobody asks for them.
+            Err(error) if is_for_drains(index) => tracing::warn!("calls are not remembered: {error:#}"),
+            result => result?,
+        }
+    }
+    for (index, name) in TUNNEL {
+        if let Ok(fd) = classifier(&mut object, name)?.fd() {
+            programs.set(index, fd, 0).context("cannot write TUNNEL_PROGRAMS")?;
+        }
+    }
+    Ok(object)
+}
+
+/// The program that tunnels of this kind run, of a loaded object.
+pub(super) fn tunnel_program(object: &mut Ebpf, kind: TunnelProgram) -> Result<&mut SchedClassifier> {
+    classifier(object, kind.name())
+}
+
+fn load_classifier(object: &mut Ebpf, name: &str) -> Result<()> {
+    classifier(object, name)?.load().with_context(|| format!("the kernel refuses the program {name}"))
+}
+
+fn classifier<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    let program = object.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
     Ok(program.try_into()?)
 }

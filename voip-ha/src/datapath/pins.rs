@@ -5,6 +5,8 @@
 //!   abi-2/                   one directory for each version of the map layouts
 //!     SERVICES, SERVERS, …   the maps
 //!     link-eth0              the XDP link of an interface
+//!     tunnel-7               the link of the program on a tunnel, by its index
+//!     filter-7               on an older kernel the program itself
 //! ```
 
 use std::{
@@ -22,12 +24,16 @@ use rustix::{
 };
 use voip_ha_ebpf::abi::ABI_VERSION;
 
+use super::tunnels::filter;
+
 /// Where the BPF file system is by convention, and where it is mounted if it is not.
 const BPFFS: &str = "/sys/fs/bpf";
 /// `f_type` of a BPF file system (`BPF_FS_MAGIC` of linux/magic.h).
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 const VERSION_PREFIX: &str = "abi-";
 const LINK_PREFIX: &str = "link-";
+const TUNNEL_PREFIX: &str = "tunnel-";
+const FILTER_PREFIX: &str = "filter-";
 
 /// The paths of what is pinned.
 #[derive(Clone, Debug)]
@@ -60,6 +66,28 @@ impl Pins {
     /// The pin of an interface's XDP link.
     pub fn link(&self, interface: &str) -> PathBuf {
         self.directory().join(format!("{LINK_PREFIX}{interface}"))
+    }
+
+    /// The pin of the link of a tunnel's program. By its index: one that is made anew is another one, and names may have a dot,
+    /// which pins may not.
+    pub(super) fn tunnel(&self, ifindex: u32) -> PathBuf {
+        self.directory().join(format!("{TUNNEL_PREFIX}{ifindex}"))
+    }
+
+    /// The pin of a program that a filter put on a tunnel.
+    pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
+        self.directory().join(format!("{FILTER_PREFIX}{ifindex}"))
+    }
+
+    /// Indexes of the tunnels with a program.
+    ///
+    /// # Errors
+    ///
+    /// The directory exists and cannot be read.
+    pub fn tunnels(&self) -> Result<Vec<u32>> {
+        let names = names_in(&self.directory())?;
+        let index = |name: &String| filter_of(name).or_else(|| name.strip_prefix(TUNNEL_PREFIX)?.parse().ok());
+        Ok(names.iter().filter_map(index).collect())
     }
 
     /// The interfaces with a pinned link.
@@ -154,8 +182,12 @@ pub fn unload(pin_dir: &Path) -> Result<Vec<String>> {
         pins.extend(names_in(directory)?.into_iter().map(|name| (directory.join(&name), name)));
     }
     // Links first: the program must not see its maps go.
-    pins.sort_by_key(|(_, name)| !name.starts_with(LINK_PREFIX));
-    for (path, _) in &pins {
+    pins.sort_by_key(|(_, name)| {
+        ![LINK_PREFIX, TUNNEL_PREFIX, FILTER_PREFIX].iter().any(|prefix| name.starts_with(prefix))
+    });
+    for (path, name) in &pins {
+        // A filter does not go with its pin.
+        filter_of(name).map_or(Ok(()), filter::take_off)?;
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     for path in directories.iter().map(PathBuf::as_path).chain([pin_dir]) {
@@ -167,6 +199,11 @@ pub fn unload(pin_dir: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(pins.into_iter().map(|(_, name)| name).collect())
+}
+
+/// Index of the tunnel that a pin of this name is the filter's of.
+fn filter_of(name: &str) -> Option<u32> {
+    name.strip_prefix(FILTER_PREFIX)?.parse().ok()
 }
 
 /// Whether something is there. Who may not look is told so, and not that there is nothing.

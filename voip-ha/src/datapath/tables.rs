@@ -50,6 +50,8 @@ pub(super) const TRAFFIC: &str = "TRAFFIC";
 pub(super) const SIGNALS: &str = "SIGNALS";
 /// Written by `object`.
 pub(super) const PROGRAMS: &str = "PROGRAMS";
+/// Likewise.
+pub(super) const TUNNEL_PROGRAMS: &str = "TUNNEL_PROGRAMS";
 const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
 const CALLS: &str = "CALLS";
@@ -61,7 +63,7 @@ const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 17] = [
+const LAYOUTS: [Layout; 18] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -80,6 +82,7 @@ const LAYOUTS: [Layout; 17] = [
     // The value is an interface index and a program (struct bpf_devmap_val, kernel 5.8).
     Layout::of::<u32, u64>(DEVICES, MapType::DevMap, LINK_ROWS),
     Layout::of::<u32, u32>(PROGRAMS, MapType::ProgramArray, MAX_PROGRAMS),
+    Layout::of::<u32, u32>(TUNNEL_PROGRAMS, MapType::ProgramArray, MAX_PROGRAMS),
 ];
 
 impl Layout {

@@ -89,7 +89,10 @@ impl fmt::Display for Happening {
             }
             Self::NextHop { server, family, interface, mac } => {
                 let by_ipv6 = if *family == Some(Family::V6) { " for IPv6" } else { "" };
-                write!(f, "{server} is reached by {interface}, {mac}{by_ipv6}")
+                match mac {
+                    Some(mac) => write!(f, "{server} is reached by {interface}, {mac}{by_ipv6}"),
+                    None => write!(f, "{server} is reached by the stack, device {interface}{by_ipv6}"),
+                }
             }
             Self::SecondAddress { server, fault: Some(fault), .. } => {
                 write!(f, "{server} serves one family only: {fault}")

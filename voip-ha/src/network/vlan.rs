@@ -10,7 +10,7 @@ use rtnetlink::{
 };
 use voip_ha_ebpf::abi::Mac;
 
-use super::{link_at, read_interface};
+use super::{Tunnel, link_at, read_interface, tunnel::read_tunnel};
 use crate::datapath::{Link, VlanTag};
 
 /// What frames that leave by a VLAN interface are on the interface at the bottom.
@@ -44,6 +44,9 @@ pub enum StackError {
         /// What the kernel calls its kind, if it is no physical one.
         kind: Option<String>,
     },
+    /// Only the kernel's stack can send by it.
+    #[error("{}, which only the kernel's stack can send by", .0.name)]
+    Tunnel(Tunnel),
     /// Three tags.
     #[error("{0}, which puts a third VLAN tag on frames")]
     Deep(String),
@@ -133,6 +136,9 @@ pub async fn stack_at(handle: &Handle, index: u32, known: &[u32]) -> Result<Resu
 /// The stack of these interfaces, from the top down.
 pub(super) fn read_stack(links: &[LinkMessage], known: &[u32]) -> Result<Stack, StackError> {
     let top = links.first().ok_or(StackError::Gone)?;
+    if let Some(tunnel) = read_tunnel(top) {
+        return Err(StackError::Tunnel(tunnel));
+    }
     let Layer { name, kind, .. } = layer(top);
     let interface = read_interface(top).map_err(|_| StackError::Elsewhere { name, kind })?;
     let mut stack = Stack {

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     config::{Config, Forwarding},
-    datapath::NextHop,
+    datapath::{NextHop, VlanTag},
     ids::{Family, ServerId},
-    network::{self, Interface, Stack, StackError, Way},
+    network::{self, Interface, Stack, StackError, Tunnel, Way},
 };
 
 /// What has to be read again.
@@ -35,8 +35,8 @@ pub(super) struct View {
     /// Front and back: the interfaces that packets may leave by.
     interfaces: Vec<Watched>,
     targets: Vec<Target>,
-    /// Indexes of the VLAN interfaces that ways lead by.
-    vlans: Vec<u32>,
+    /// Indexes of the VLAN interfaces and tunnels that ways lead by.
+    others: Vec<u32>,
 }
 
 struct Watched {
@@ -105,7 +105,7 @@ impl View {
         Self {
             interfaces: interfaces.into_iter().map(watched).collect(),
             targets: addresses.map(target).collect(),
-            vlans: Vec::new(),
+            others: Vec::new(),
         }
     }
 
@@ -134,6 +134,8 @@ impl View {
             RouteNetlinkMessage::DelNeighbour(_) => (Vec::new(), Need::Nothing),
             RouteNetlinkMessage::NewLink(link) => match network::read_interface(link) {
                 Ok(interface) if is_whole(link) => self.notified(link.header.index, Some(&interface)),
+                // A tunnel has no Ethernet address.
+                Err(_) if is_whole(link) => (Vec::new(), self.need_of_other(link.header.index)),
                 _ => (Vec::new(), Need::Nothing),
             },
             RouteNetlinkMessage::DelLink(link) if is_whole(link) => self.notified(link.header.index, None),
@@ -151,8 +153,12 @@ impl View {
             let stack = reading.strangers.get(&way.ifindex).and_then(|found| found.as_ref().ok());
             target.bottom = Some(stack.map_or(way.ifindex, |stack| stack.bottom));
         }
-        let stacks = reading.strangers.values().filter_map(|found| found.as_ref().ok());
-        self.vlans = stacks.flat_map(|stack| stack.above.clone()).collect();
+        let others = reading.strangers.values().map(|found| match found {
+            Ok(stack) => stack.above.clone(),
+            Err(StackError::Tunnel(tunnel)) => vec![tunnel.index],
+            Err(_) => Vec::new(),
+        });
+        self.others = others.flatten().collect();
         let mut news = Vec::new();
         for (index, link) in &reading.links {
             if self.interfaces.iter().any(|watched| watched.index == *index && !watched.notified) {
@@ -165,10 +171,14 @@ impl View {
 
     fn notified(&mut self, index: u32, link: Option<&Interface>) -> (Vec<News>, Need) {
         let Some(watched) = self.interfaces.iter_mut().find(|watched| watched.index == index) else {
-            return (Vec::new(), if self.vlans.contains(&index) { Need::Ways } else { Need::Nothing });
+            return (Vec::new(), self.need_of_other(index));
         };
         watched.notified = true;
         (self.link_is(index, link), Need::Ways)
+    }
+
+    fn need_of_other(&self, index: u32) -> Need {
+        if self.others.contains(&index) { Need::Ways } else { Need::Nothing }
     }
 
     /// An interface is as told, or gone.
@@ -194,11 +204,13 @@ impl View {
 
     fn way(&self, target: &Target, way: &Result<Way, String>, reading: &Reading) -> News {
         let Target { server, family, .. } = *target;
-        let found = way
-            .as_ref()
-            .map_err(String::clone)
-            .and_then(|way| target.may_go(way))
-            .and_then(|way| self.hop(way, reading));
+        let found =
+            way.as_ref().map_err(String::clone).and_then(|way| target.may_go(way)).and_then(|way| {
+                match reading.strangers.get(&way.ifindex) {
+                    Some(Err(StackError::Tunnel(tunnel))) => target.by_tunnel(tunnel),
+                    _ => self.hop(way, reading),
+                }
+            });
         match found {
             Ok((hop, interface)) => News::Way { server, family, hop, interface },
             Err(why) => News::NoWay { server, family, why },
@@ -209,11 +221,10 @@ impl View {
     fn hop(&self, way: &Way, reading: &Reading) -> Result<(NextHop, String), String> {
         let (mut hop, name) = match (self.watched(way.ifindex), reading.strangers.get(&way.ifindex)) {
             (Some(Watched { index, name, mac, mtu, .. }), _) => {
-                let vlans = Default::default();
-                (NextHop { ifindex: *index, mtu: *mtu, source: *mac, destination: [0; 6], vlans }, name)
+                (to_nobody(*index, *mtu, *mac, Default::default()), name)
             }
             (None, Some(Ok(Stack { name, mac, mtu, tags, bottom, .. }))) if self.watched(*bottom).is_some() => {
-                (NextHop { ifindex: *bottom, mtu: *mtu, source: *mac, destination: [0; 6], vlans: *tags }, name)
+                (to_nobody(*bottom, *mtu, *mac, *tags), name)
             }
             (None, Some(Err(why))) => return Err(self.astray(why)),
             (None, _) => return Err(self.astray(&StackError::Gone)),
@@ -255,9 +266,29 @@ impl Target {
         Ok(way)
     }
 
+    /// The stack finds the neighbour itself, where a tunnel has such.
+    fn by_tunnel(&self, tunnel: &Tunnel) -> Result<(NextHop, String), String> {
+        let Tunnel { index, name, mtu, .. } = tunnel;
+        if self.has_vip {
+            return Err(format!(
+                "the route leaves by {name}, by which only the kernel's stack can send, and that would take packets to the VIP for \
+                 its own; forwarding = \"dsr\" is for servers on a link of the gateway"
+            ));
+        }
+        if !tunnel.carrier {
+            return Err(format!("the route leaves by {name}, which has no carrier"));
+        }
+        Ok((NextHop::by_stack(*index, *mtu), name.clone()))
+    }
+
     fn is_behind(&self, neighbour: IpAddr) -> bool {
         self.way.is_none_or(|way| way.neighbour == neighbour)
     }
+}
+
+/// A way whose neighbour is to be found yet.
+fn to_nobody(ifindex: u32, mtu: u32, source: Mac, vlans: [VlanTag; 2]) -> NextHop {
+    NextHop { ifindex, mtu, source, destination: [0; 6], vlans, by_stack: false }
 }
 
 /// A bridge tells of its ports by messages of the same kind: a port that leaves it is not removed.

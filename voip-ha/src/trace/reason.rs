@@ -7,7 +7,7 @@ use voip_ha_ebpf::abi::{Class, Outcome};
 use super::{Ends, Names};
 use crate::{
     config::Addresses,
-    plan::{ServerPlan, ServicePlan},
+    plan::{NextHops, ServerPlan, ServicePlan},
 };
 
 /// What is known about a packet.
@@ -30,11 +30,9 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
             format!("an ICMP error or a fragment, which goes to {server} as what it belongs to does")
         }
         Outcome::ToServer => format!("{class} to {service} goes to {server}, which is active"),
-        Outcome::ToServerByStack => format!(
-            "{class} to {service} goes to {server}; the kernel's stack sends it, because it, or what it is a fragment of, is \
-             larger than the MTU{} and has to be fragmented",
-            facts.mtu_text()
-        ),
+        Outcome::ToServerByStack => {
+            format!("{class} to {service} goes to {server}; the kernel's stack sends it, {}", facts.why_by_stack())
+        }
         Outcome::ToClient => {
             format!("{server} may send to clients, being {}; {to} sees it come from the VIP", facts.role())
         }
@@ -161,10 +159,25 @@ impl Facts<'_> {
         }
     }
 
-    fn mtu_text(&self) -> String {
+    fn way(&self) -> Option<&NextHops> {
         let is_it = |server: &&ServerPlan| self.server.is_some_and(|address| server.addresses.contains(address));
         let server = self.service.and_then(|service| service.servers.iter().find(is_it));
-        match server.and_then(|server| server.next_hops.mtu()) {
+        server.map(|server| &server.next_hops)
+    }
+
+    fn why_by_stack(&self) -> String {
+        let is_tunnel = |hops: &NextHops| hops.v4.iter().chain(&hops.v6).any(|hop| hop.by_stack);
+        if self.way().is_some_and(is_tunnel) {
+            return "because the way there leads by a tunnel, by which XDP cannot send".to_owned();
+        }
+        format!(
+            "because it, or what it is a fragment of, is larger than the MTU{} and has to be fragmented",
+            self.mtu_text()
+        )
+    }
+
+    fn mtu_text(&self) -> String {
+        match self.way().and_then(NextHops::mtu) {
             Some(mtu) => format!(" of {mtu} on the way to {}", self.server_text()),
             None => format!(" on the way to {}", self.server_text()),
         }

@@ -185,7 +185,7 @@ impl World {
             Kind::ByStack => by_stack(room, network, action, action.outcome),
             Kind::TellTooBig => self.tell_too_big(room, network, action.mtu),
             Kind::Pass | Kind::Drop => (action.outcome, Fate::Kept),
-            Kind::AskElsewhere => unreachable!("the tables have calls"),
+            Kind::AskCalls => unreachable!("the tables have calls"),
         };
         Done { outcome, fate, remembered }
     }

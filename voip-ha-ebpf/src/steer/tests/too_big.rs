@@ -69,6 +69,16 @@ fn who_sends_too_large_a_packet_is_told_the_mtu_and_what_it_was_about() {
     }
 }
 
+#[test]
+fn who_sends_too_large_a_fragment_by_ipv6_is_told_too() {
+    let Hosts { vip, phone, .. } = BOTH[1];
+    let first = datagram_with(part(ip(phone, vip), 7, 0, true), (PHONE_PORT, SIP), &[b'.'; 1400]);
+    let frame = World::new().carried_out(first.clone());
+    let (source, destination, message) = sound_icmp(&frame);
+    assert_eq!((source, destination), (vip, phone));
+    assert_eq!(message[8..], first[ETHERNET_LEN..][..96], "with the ports behind the fragment header");
+}
+
 fn untagged(frame: &[u8], tags: usize) -> Vec<u8> {
     [&frame[..12], &frame[12 + 4 * tags..]].concat()
 }

@@ -252,7 +252,7 @@ impl World {
                 frame.truncate(rewrite::too_big_length(&network));
             }
             Kind::Pass | Kind::Drop => {}
-            Kind::AskElsewhere => unreachable!("the tables have calls"),
+            Kind::AskCalls => unreachable!("the tables have calls"),
         }
         frame
     }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use voip_ha_ebpf::abi::{LINK_ROWS, LinkEntry, NO_EXIT, link_rows};
 
 use super::Tables;
-use crate::datapath::VlanTag;
+use crate::{datapath::VlanTag, ids::Family};
 
 /// The index that takes a device away.
 const NO_DEVICE: u32 = 0;
@@ -45,6 +45,22 @@ impl Tables {
             }
         }
         Ok(links)
+    }
+
+    /// Indexes of the tunnels that ways to servers lead by.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn tunnels(&self) -> Result<Vec<u32>> {
+        let mut tunnels = Vec::new();
+        for server in self.servers() {
+            for family in Family::ALL {
+                let entry = self.slot(server.slot, family)?;
+                tunnels.extend((entry.by_stack != 0).then_some(entry.ifindex));
+            }
+        }
+        Ok(tunnels)
     }
 
     /// The row of a device in `LINKS` and `DEVICES`; [`NO_EXIT`] if packets may not leave by it.

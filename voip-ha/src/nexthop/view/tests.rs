@@ -10,7 +10,6 @@ use rtnetlink::packet_route::{
 };
 
 use super::*;
-use crate::datapath::VlanTag;
 
 const BACK: u32 = 7;
 const MASTER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -81,7 +80,8 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default() };
+    let hop =
+        NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default(), by_stack: false };
     News::Way { server: ServerId(server), family: Family::V4, hop, interface: "back".to_owned() }
 }
 
@@ -263,7 +263,7 @@ fn a_way_by_a_vlan_leaves_by_the_interface_below_with_its_tags() {
     reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER });
     reading.neighbours = [((VLAN, MASTER), OTHERS)].into();
     reading.strangers = [(VLAN, Ok(stack(1496)))].into();
-    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags };
+    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags, by_stack: false };
     let interface = "back.100".to_owned();
     assert_eq!(view.found(&reading)[0], News::Way { server: ServerId(0), family: Family::V4, hop, interface });
     // Whatever happens to the VLAN interface may change the way.
@@ -274,4 +274,45 @@ fn a_way_by_a_vlan_leaves_by_the_interface_below_with_its_tags() {
     assert_eq!(view.take(&is_now(&down)).0, [News::Carrier { interface: "back".to_owned(), up: false, servers }]);
     view.take(&is_gone());
     assert!(matches!(&view.found(&reading)[0], News::NoWay { .. }), "what was below it is gone");
+}
+
+fn tunnel(carrier: bool, has_ethernet: bool) -> HashMap<u32, Result<Stack, StackError>> {
+    let tunnel = Tunnel { index: 9, name: "wg0".to_owned(), mtu: 1420, has_ethernet, carrier };
+    [(tunnel.index, Err(StackError::Tunnel(tunnel)))].into()
+}
+
+#[test]
+fn a_way_by_a_tunnel_needs_no_neighbour_and_is_followed() {
+    let mut view = view();
+    let mut reading = reading();
+    reading.ways[1] = Ok(Way { ifindex: 9, neighbour: CLOUD });
+    for has_ethernet in [false, true] {
+        reading.strangers = tunnel(true, has_ethernet);
+        let hop = NextHop::by_stack(9, 1420);
+        let way = News::Way { server: ServerId(1), family: Family::V4, hop, interface: "wg0".to_owned() };
+        assert_eq!(view.found(&reading)[1], way);
+    }
+    // It has no Ethernet address, and may get another MTU.
+    let mut message = link(&Interface { index: 9, ..back() });
+    message.attributes.retain(|attribute| !matches!(attribute, LinkAttribute::Address(_)));
+    let news = NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message.clone()));
+    assert_eq!(view.take(&news), (vec![], Need::Ways));
+    assert_eq!(view.take(&NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message))), (vec![], Need::Ways));
+    reading.strangers = tunnel(false, false);
+    assert!(matches!(&view.found(&reading)[1], News::NoWay { why, .. } if why.ends_with("wg0, which has no carrier")));
+    // And back by a cable.
+    view.found(&self::reading());
+    assert_eq!(view.take(&news), (vec![], Need::Nothing));
+}
+
+#[test]
+fn a_server_with_the_vip_is_not_behind_a_tunnel() {
+    let mut view = view();
+    view.targets[1].has_vip = true;
+    let mut reading = reading();
+    reading.ways[1] = Ok(Way { ifindex: 9, neighbour: CLOUD });
+    reading.strangers = tunnel(true, false);
+    assert!(
+        matches!(&view.found(&reading)[1], News::NoWay { why, .. } if why.contains("take packets to the VIP for its own"))
+    );
 }

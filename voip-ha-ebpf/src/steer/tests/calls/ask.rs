@@ -107,7 +107,7 @@ fn the_decision_is_put_off_where_calls_are_remembered_or_a_flow_is_counted_and_n
             for (frame, class, is_put_off) in cases {
                 let verdict = memory.verdict(frame);
                 assert_eq!(verdict.class, class);
-                assert_eq!(verdict.action.kind == Kind::AskElsewhere, is_put_off, "{notes:?}: {verdict:?}");
+                assert_eq!(verdict.action.kind == Kind::AskCalls, is_put_off, "{notes:?}: {verdict:?}");
                 if is_put_off {
                     assert_eq!((verdict.note, verdict.to_remember()), (Note::NOTHING, None), "nothing is done twice");
                 }
