@@ -115,7 +115,7 @@ fn decide<const CALLS: bool>(ctx: &TcContext) -> i32 {
     };
     let Some(network) = memory::network(network) else { return DROP };
     let network = network.bounded();
-    // Here a packet to an address of the gateway's own that stands for a client gets that client's: before the decision, as in XDP.
+    // What gives a packet another receiver before it is decided about belongs here: a function of frame, network and tables.
     let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS, _> { ctx });
     let Some(verdict) = memory::verdict(verdict) else { return DROP };
     carry_out(ctx, &mut frame, &network, verdict)
