@@ -41,6 +41,8 @@ fn voip_ha(ctx: XdpContext) -> u32 {
         if let Some(verdict) = steer::from_server(&mut frame, &network, receiver, &tables) {
             return finish(&ctx, &mut frame, &network, &verdict);
         }
+        record::silent(&steer::not_service(), frame.len() as u64);
+        return xdp_action::XDP_PASS;
     }
     go_on(&ctx, ANY_PACKET)
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     maps::MapInfo,
-    programs::{ProgramFd, Xdp},
+    programs::{Program, ProgramFd, Xdp},
 };
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use voip_ha::{
@@ -121,8 +121,13 @@ impl Gateway {
     /// Instructions of each program that the verifier walked through. Linux 5.16.
     pub(super) fn verified_insns(&mut self) -> Result<BTreeMap<String, u32>> {
         let mut counts = BTreeMap::new();
-        for (name, program) in self.datapath.object().programs() {
-            let program: &Xdp = program.try_into()?;
+        for (name, program) in self.datapath.object().programs_mut() {
+            // Those of tunnels are loaded only where there is one.
+            if let Program::SchedClassifier(program) = program
+                && program.fd().is_err()
+            {
+                program.load()?;
+            }
             let count = program.info()?.verified_instruction_count();
             let count = count.context("this kernel (before 5.16) does not count verified instructions")?;
             counts.insert(name.to_owned(), count);

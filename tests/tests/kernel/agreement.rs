@@ -42,6 +42,12 @@ pub(crate) fn steered_at_random(rng: &mut Rng, vip: Ipv4, servers: &'static Serv
     Steered { vip, servers, signalling, media, draining: anyone(rng), affinity: rng.bool() }
 }
 
+/// What is remembered of its calls.
+pub(crate) fn remembered_at_random(rng: &mut Rng, steered: &Steered) -> datapath::Memory {
+    use datapath::Memory::{AfterCensus, Calls, Census, Nothing};
+    if steered.affinity { [Calls, Census, AfterCensus][rng.usize(..3)] } else { Nothing }
+}
+
 /// Runs a frame in the kernel and on the host, compares and judges. Adds to the tally what the host would count.
 fn compare(
     rig: &mut Rig,
@@ -73,9 +79,7 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
                 [steered_at_random(&mut rng, VIP, PBX_SERVERS), steered_at_random(&mut rng, OTHER_VIP, TRUNK_SERVERS)];
             for (service, steered) in [PBX, TRUNK].into_iter().zip(&steered) {
                 let servers = [steered.signalling, steered.media, steered.draining];
-                use datapath::Memory::{AfterCensus, Calls, Census, Nothing};
-                let remembered = if steered.affinity { [Calls, Census, AfterCensus][rng.usize(..3)] } else { Nothing };
-                rig.steer_as(service, servers, remembered)?;
+                rig.steer_as(service, servers, remembered_at_random(&mut rng, steered))?;
                 if rng.bool() {
                     rig.datapath.end_census(service);
                 }

@@ -15,14 +15,14 @@ use voip_ha::{
     network::Tunnel,
 };
 use voip_ha_ebpf::{
-    abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET, Outcome},
+    abi::{ANY_CALL, ANY_ERROR, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, Outcome},
     packet::{Frame, Network},
     rewrite,
     steer::{Action, Kind},
 };
 
 use super::{
-    agreement::{PBX_SERVERS, TRUNK_SERVERS, steered_at_random},
+    agreement::{PBX_SERVERS, TRUNK_SERVERS, remembered_at_random, steered_at_random},
     generate,
     model::{Memory, Model},
     net::{OTHER_VIP, SIDE, VIP},
@@ -35,8 +35,13 @@ const FRAMES: usize = 40_000;
 const BATCH: usize = 80;
 
 const ENTRY: &str = "voip_ha_tunnel_ethernet";
-const OTHERS: [(u32, &str); 3] =
-    [(ANY_PACKET, "voip_ha_tunnel_any"), (ANY_CALL, "voip_ha_tunnel_calls"), (ANY_MESSAGE, "voip_ha_tunnel_scan")];
+const OTHERS: [(u32, &str); 5] = [
+    (ANY_PACKET, "voip_ha_tunnel_any"),
+    (ANY_CALL, "voip_ha_tunnel_calls"),
+    (ANY_MESSAGE, "voip_ha_tunnel_scan"),
+    (ANY_ERROR, "voip_ha_tunnel_errors"),
+    (ANY_VERDICT, "voip_ha_tunnel_act"),
+];
 
 fn load(rig: &mut Rig) -> Result<()> {
     let pin = Pins::new(rig.pin_dir()).map("TUNNEL_PROGRAMS");
@@ -117,7 +122,7 @@ fn the_program_of_tunnels_and_the_host_agree_about_every_random_frame_and_its_co
             for (service, vip, servers) in [(PBX, VIP, PBX_SERVERS), (TRUNK, OTHER_VIP, TRUNK_SERVERS)] {
                 let steered = steered_at_random(&mut rng, vip, servers);
                 let servers = [steered.signalling, steered.media, steered.draining];
-                rig.steer_as(service, servers, steered.affinity)?;
+                rig.steer_as(service, servers, remembered_at_random(&mut rng, &steered))?;
             }
             let model = Model::of(rig.datapath.tables(), &memory)?;
             for number in 0..BATCH {
