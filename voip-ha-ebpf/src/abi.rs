@@ -30,6 +30,7 @@ mod calls;
 mod endpoints;
 mod entries;
 mod fragments;
+mod masquerade;
 mod notes;
 mod protection;
 mod word;
@@ -45,6 +46,7 @@ pub use self::{
         ServiceEntry, VlanTag, link_rows, server_index,
     },
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
+    masquerade::{MAX_MASKED, MAX_MASKS, MaskKey, MaskedEntry, MaskedKey},
     notes::{
         EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_PENDING, PendingEntry,
         REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, TrafficEntry, flip_index, pending_index,
@@ -57,7 +59,7 @@ pub use self::{
 };
 
 /// Version of the map layouts. Part of the name of the pin directory.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Most services that one gateway serves.
 pub const MAX_SERVICES: u32 = 16;
@@ -188,17 +190,25 @@ named_enum! {
         RateLimited = "rate-limited",
         /// Dropped: SIP or RTP of a sender that the service denies.
         Denied = "denied",
+        /// Dropped: to a server that gets packets in the gateway's own name ([`Forwarding::Masquerade`]), and no port is left for this
+        /// client. Or an ICMP error about a packet of that server, for whose flow there is no port any more.
+        NoPort = "no-port",
     }
 }
 
 /// Entries of the map `PROGRAMS`.
-pub const MAX_PROGRAMS: u32 = 4;
+pub const MAX_PROGRAMS: u32 = 8;
 /// Index in the map `PROGRAMS` of the program for all packets.
 pub const ANY_PACKET: u32 = 0;
 /// That of the program for all packets while calls are remembered.
 pub const ANY_CALL: u32 = 1;
 /// That of the program which looks into SIP messages before that one.
 pub const ANY_MESSAGE: u32 = 2;
+/// That of the program which puts the client into what servers send to the gateway's own name, before that for all packets. Not there
+/// while no server masquerades.
+pub const TO_MASK: u32 = 3;
+/// That of the program which sends packets in the gateway's own name.
+pub const FROM_MASK: u32 = 4;
 
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;
@@ -224,7 +234,7 @@ const _: () = {
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
     assert!(size_of::<EndpointRow>() == 24);
     assert!(size_of::<ServiceEntry>() == 48);
-    assert!(size_of::<ServerEntry>() == 56);
+    assert!(size_of::<ServerEntry>() == 80);
     assert!(size_of::<LinkEntry>() == 12);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<TrafficEntry>() == 64 && align_of::<TrafficEntry>() == 64);
@@ -234,7 +244,10 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 24);
     assert!(size_of::<FlowEntry>() == 16);
     assert!(size_of::<FragmentKey>() == 40);
-    assert!(size_of::<FragmentEntry>() == 16);
+    assert!(size_of::<FragmentEntry>() == 32);
+    assert!(size_of::<MaskKey>() == 24);
+    assert!(size_of::<MaskedKey>() == 8);
+    assert!(size_of::<MaskedEntry>() == 32);
     assert!(size_of::<LimitEntry>() == 40);
     assert!(size_of::<ListedKey>() == 20 && align_of::<ListedKey>() == 4);
     assert!(size_of::<SourceKey>() == 24);
@@ -249,8 +262,8 @@ const _: () = {
 mod pod {
     use super::{
         CallEntry, CallKey, Counter, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-        LimitEntry, LinkEntry, ListedKey, PendingEntry, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
-        SteeringWord, TrafficEntry,
+        LimitEntry, LinkEntry, ListedKey, MaskKey, MaskedEntry, MaskedKey, PendingEntry, ServerEntry, ServiceEntry,
+        SourceEntry, SourceKey, SteeringWord, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -263,7 +276,7 @@ mod pod {
     unsafe impl aya::Pod for EndpointRow {}
     // SAFETY: repr(C) integers without padding: 32 + 12 + 4 bytes.
     unsafe impl aya::Pod for ServiceEntry {}
-    // SAFETY: repr(C) integers without padding: 16 + 4 + 4 + 6 + 6 + 8 + 4 + 4 + 4 bytes.
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 4 + 6 + 6 + 8 + 4 + 4 + 4 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for ServerEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 8 bytes.
     unsafe impl aya::Pod for LinkEntry {}
@@ -281,8 +294,14 @@ mod pod {
     unsafe impl aya::Pod for FlowEntry {}
     // SAFETY: repr(C) integers without padding: 16 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for FragmentKey {}
-    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
+    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 + 16 bytes.
     unsafe impl aya::Pod for FragmentEntry {}
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 2 + 2 bytes.
+    unsafe impl aya::Pod for MaskKey {}
+    // SAFETY: repr(C) integers without padding: four of 2 bytes.
+    unsafe impl aya::Pod for MaskedKey {}
+    // SAFETY: repr(C) integers without padding: 16 + 8 + 2 + 6 bytes.
+    unsafe impl aya::Pod for MaskedEntry {}
     // SAFETY: repr(C) integers without padding: 16 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for LimitEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 16 bytes.

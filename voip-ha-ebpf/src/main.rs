@@ -4,6 +4,7 @@
 
 mod calls;
 mod maps;
+mod masquerade;
 mod memory;
 mod tables;
 
@@ -18,8 +19,8 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
-        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, counter_index, flip_index, pending_index,
+        ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, FROM_MASK, FirstFragment, FragmentKey, HEARD_GRAIN_NS,
+        Outcome, REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, TO_MASK, counter_index, flip_index, pending_index,
     },
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
@@ -35,10 +36,24 @@ fn voip_ha(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     if let Some(network) = packet::plain(&mut frame) {
-        let verdict = steer::steer(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
+        let verdict = steer::steer(&mut frame, &network, &KernelTables::<false, true> { ctx: &ctx });
+        if verdict.action.masked != 0 {
+            return match (memory::network(network), memory::verdict(verdict)) {
+                (Some(_), Some(_)) => go_on(&ctx, FROM_MASK),
+                _ => xdp_action::XDP_ABORTED,
+            };
+        }
         return carry_out(&ctx, &mut frame, &network, &verdict);
     }
-    go_on(&ctx, ANY_PACKET)
+    unmask(&ctx)
+}
+
+/// Goes on in the program for all packets, by the one for packets to the gateway's own name if that is there.
+#[inline(always)]
+fn unmask(ctx: &XdpContext) -> u32 {
+    // SAFETY: this is the program's own context, and it is still whole if the call returns.
+    unsafe { maps::PROGRAMS.tail_call(ctx, TO_MASK) };
+    go_on(ctx, ANY_PACKET)
 }
 
 /// Decides about frames of all kinds. The first program goes on here.
@@ -74,6 +89,9 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
             let network = network.bounded();
             let verdict = steer::steer(&mut frame, &network, &KernelTables::<CALLS> { ctx });
             let Some(verdict) = memory::verdict(verdict) else { return xdp_action::XDP_ABORTED };
+            if verdict.action.masked != 0 {
+                return go_on(ctx, FROM_MASK);
+            }
             carry_out(ctx, &mut frame, &network, verdict)
         }
         Err(reason) => {
@@ -88,7 +106,7 @@ fn decide_any<const CALLS: bool>(ctx: &XdpContext) -> u32 {
 /// it attaches the first one, and orders to remember calls only where the kernel took the programs for that. A census asks only
 /// [`voip_ha_calls`], which needs no newer kernel than the others.
 #[inline(always)]
-fn go_on(ctx: &XdpContext, program: u32) -> u32 {
+pub(crate) fn go_on(ctx: &XdpContext, program: u32) -> u32 {
     // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
     unsafe { maps::PROGRAMS.tail_call(ctx, program) };
     xdp_action::XDP_ABORTED
@@ -100,6 +118,14 @@ fn carry_out(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict
     if verdict.action.kind == Kind::AskCalls {
         return go_on(ctx, if verdict.class == Class::Sip { ANY_MESSAGE } else { ANY_CALL });
     }
+    if verdict.action.kind == Kind::Unmask {
+        return unmask(ctx);
+    }
+    do_it(ctx, frame, network, verdict)
+}
+
+#[inline(always)]
+pub(crate) fn do_it(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     let bytes = frame.len() as u64;
     if let Some(first) = verdict.to_remember() {
         remember(&network.fragment_key(), first);
@@ -128,9 +154,9 @@ fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Ac
             None => (xdp_action::XDP_DROP, Outcome::NoDevice),
         },
         Kind::ByStack => by_stack(frame, network, &action.rewrite, outcome),
-        Kind::TellTooBig => tell_too_big(ctx, network, action.mtu),
+        Kind::TellTooBig => tell_too_big(ctx, network, action),
         Kind::Pass => (xdp_action::XDP_PASS, outcome),
-        Kind::Drop | Kind::AskCalls => (xdp_action::XDP_DROP, outcome),
+        Kind::Drop | Kind::AskCalls | Kind::Unmask => (xdp_action::XDP_DROP, outcome),
     }
 }
 
@@ -176,9 +202,9 @@ fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome
 
 /// Turns the packet into the message about it and sends that back. The frame is another one after this.
 #[inline(always)]
-fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
+fn tell_too_big(ctx: &XdpContext, network: &Network, action: &Action) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let vip = steer::vip_of(network, &KernelTables::<false> { ctx });
+    let teller = steer::teller(network, action, &KernelTables::<false> { ctx });
     let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {
@@ -187,7 +213,7 @@ fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome)
     // SAFETY: as in `voip_ha`.
     let mut frame = unsafe { Frame::new(ctx.data(), ctx.data_end()) };
     let surplus = frame.len() as i32 - rewrite::too_big_length(network) as i32;
-    if rewrite::too_big(&mut frame, network, vip, mtu).is_none() {
+    if rewrite::too_big(&mut frame, network, teller, action.mtu).is_none() {
         return dropped;
     }
     // SAFETY: as above.

@@ -36,6 +36,14 @@ forgetting!(network, network: Network);
 forgetting!(verdict, verdict: Verdict);
 forgetting!(scan, scan: Scan);
 
+/// What the program before this one has put in the places of [`network`] and [`verdict`].
+#[inline(always)]
+pub(crate) fn decided() -> Option<(&'static Network, &'static mut Verdict)> {
+    let memory = maps::MEMORY.get_ptr_mut(0)?;
+    // SAFETY: as above. That program has written them for the same packet.
+    unsafe { Some((&*black_box(&raw const (*memory).network), &mut *black_box(&raw mut (*memory).verdict))) }
+}
+
 /// What the program before this one has put in the place of [`scan`].
 #[inline(always)]
 pub(crate) fn scanned() -> Option<&'static Scan> {

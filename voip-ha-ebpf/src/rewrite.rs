@@ -1,5 +1,6 @@
 //! Applying a verdict to the bytes of a packet.
 
+mod ports;
 mod tags;
 mod too_big;
 
@@ -8,11 +9,12 @@ use core::mem::size_of;
 use crate::{
     abi::{Address, Family},
     checksum::Change,
-    packet::{ErrorOffsets, Ethernet, Frame, Icmp, Ipv4, Ipv6, Network, Udp},
+    packet::{ErrorOffsets, Ethernet, Frame, Icmp, Ipv4, Ipv6, Network, Udp, kept},
     steer::Hop,
 };
 
 pub use self::{
+    ports::{PortChange, mask, unmask},
     tags::{growth, priority, tag_frame},
     too_big::{too_big, too_big_growth, too_big_length},
 };
@@ -57,12 +59,6 @@ impl Inside {
 impl Rewrite {
     /// Nothing is sent.
     pub const NONE: Self = Self { source: Address::NONE, destination: Address::NONE, inside: Inside::NO_PORTS };
-}
-
-/// An offset that was kept is inside any frame: the kernel's verifier may have lost sight of what it was computed from.
-#[inline(always)]
-fn kept(offset: usize) -> usize {
-    offset & 0x3fff
 }
 
 /// Replaces the addresses of a packet, which `network` was read from, and updates all checksums that cover them. Returns `None`,

@@ -17,6 +17,7 @@
 mod admission;
 mod calls;
 mod errors;
+mod masquerade;
 mod towards_client;
 mod towards_server;
 
@@ -30,12 +31,17 @@ use crate::{
     sip::Scan,
 };
 
-pub use self::calls::Owner;
+pub use self::{
+    calls::Owner,
+    masquerade::{Masks, Unmasked, mask, unmask},
+};
 
 /// What the decision looks up.
 pub trait Tables {
     /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is [`Kind::AskCalls`].
     const HAS_CALLS: bool = false;
+    /// Whether packets to the gateway's own name are still to be looked at. The answer about them is [`Kind::Unmask`] then.
+    const MAY_UNMASK: bool = false;
 
     /// What an address is.
     fn endpoint(&self, address: &Address) -> Endpoint;
@@ -215,6 +221,9 @@ pub struct Action {
     pub hop: Hop,
     /// What the sender is told.
     pub mtu: u32,
+    /// Of what goes to a server that masquerades, or is told to one, one more than the number of the server's slot: it goes through
+    /// [`mask`] first. 0 for everything else.
+    pub masked: u32,
 }
 
 /// A kind of action.
@@ -229,6 +238,8 @@ pub enum Kind {
     TellTooBig,
     /// Decide anew, with flows and calls: [`Tables::HAS_CALLS`].
     AskCalls,
+    /// Look whose it is, and decide anew: [`Tables::MAY_UNMASK`].
+    Unmask,
     /// Leave it to the kernel's stack as it is.
     Pass,
     /// Drop it.
@@ -238,7 +249,7 @@ pub enum Kind {
 impl Action {
     #[inline(always)]
     const fn new(kind: Kind, outcome: Outcome) -> Self {
-        Self { kind, outcome, rewrite: Rewrite::NONE, hop: Hop::NONE, mtu: 0 }
+        Self { kind, outcome, rewrite: Rewrite::NONE, hop: Hop::NONE, mtu: 0, masked: 0 }
     }
 
     /// Leaves the packet to the kernel's stack as it is.
@@ -313,7 +324,7 @@ impl Verdict {
             Kind::Pass => Some(FirstFragment::Passed),
             Kind::Redirect => of_server(false),
             Kind::ByStack => of_server(true),
-            Kind::TellTooBig | Kind::Drop | Kind::AskCalls => None,
+            Kind::TellTooBig | Kind::Drop | Kind::AskCalls | Kind::Unmask => None,
         }
     }
 }
@@ -329,7 +340,7 @@ pub fn pass_by(reason: NotNetwork) -> Verdict {
 
 /// Decides about the packet in a frame.
 #[inline(always)]
-pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> Verdict {
+pub fn steer<T: Tables>(frame: &mut Frame<'_>, network: &Network, tables: &T) -> Verdict {
     let receiver = tables.endpoint(&network.destination);
     if network.is_icmp() {
         return errors::icmp(frame, network, receiver, tables);
@@ -344,6 +355,9 @@ pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> 
             Err(NotDatagram::NotUdp) => Verdict::pass(Outcome::NotUdp),
             Err(NotDatagram::Malformed) => Verdict::plain(None, Class::Other, Action::drop(Outcome::Malformed)),
         };
+    }
+    if T::MAY_UNMASK && receiver.is_mask() {
+        return Verdict::plain(None, Class::Other, Action::new(Kind::Unmask, Outcome::NotService));
     }
     let sender = tables.endpoint(&network.source);
     if sender.is_server()
@@ -365,9 +379,13 @@ pub fn steer(frame: &mut Frame<'_>, network: &Network, tables: &impl Tables) -> 
     Verdict::pass(Outcome::NotService)
 }
 
-/// The VIP that is concerned with a packet to a VIP or from a server: in its name the sender is told something.
+/// In whose name the sender of a packet is told something: that of the VIP that it is to, or that its server has. A server that
+/// masquerades knows the gateway's own name.
 #[inline(always)]
-pub fn vip_of(network: &Network, tables: &impl Tables) -> Address {
+pub fn teller(network: &Network, action: &Action, tables: &impl Tables) -> Address {
+    if !action.rewrite.destination.is_none() {
+        return action.rewrite.destination;
+    }
     let sender = tables.endpoint(&network.source);
     match tables.service(sender.place()) {
         Some(service) if sender.is_server() => service.vip(network.family),

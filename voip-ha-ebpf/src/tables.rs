@@ -34,13 +34,14 @@ const AF_INET6: u8 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 /// The tables of one run of the program.
-pub(crate) struct KernelTables<'a, const CALLS: bool> {
+pub(crate) struct KernelTables<'a, const CALLS: bool, const MAY_UNMASK: bool = false> {
     /// The frame's context, which the routing table wants to know.
     pub(crate) ctx: &'a XdpContext,
 }
 
-impl<const CALLS: bool> Tables for KernelTables<'_, CALLS> {
+impl<const CALLS: bool, const MAY_UNMASK: bool> Tables for KernelTables<'_, CALLS, MAY_UNMASK> {
     const HAS_CALLS: bool = CALLS;
+    const MAY_UNMASK: bool = MAY_UNMASK;
 
     #[inline(always)]
     fn endpoint(&self, address: &Address) -> Endpoint {

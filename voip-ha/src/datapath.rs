@@ -8,6 +8,8 @@ mod kernel;
 mod ledger;
 mod link;
 mod mapped;
+mod mappings;
+mod masks;
 mod object;
 mod pins;
 mod places;
@@ -16,7 +18,7 @@ mod replica;
 mod signals;
 mod tables;
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{net::IpAddr, os::fd::BorrowedFd, time::Duration};
 
 use anyhow::Result;
 
@@ -25,6 +27,7 @@ pub use self::{
     kernel::KernelDatapath,
     ledger::{FlipStamps, Ledger, SentSinceHeard, Stamps},
     link::{Attachment, XdpMode},
+    mappings::{Mapping, Mappings},
     object::KernelLog,
     pins::{PinDirectory, Pins, unload},
     rehearsal::{Ran, XdpAction, context, rehearse},
@@ -95,6 +98,24 @@ pub struct NextHop {
     pub destination: Mac,
     /// What tags the frames have when they leave, outer first; untagged where there are less.
     pub vlans: [VlanTag; 2],
+    /// In whose name packets go to a server that masquerades; `None` for every other.
+    pub mask: Option<Mask>,
+}
+
+/// What stands for clients towards a server that masquerades.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mask {
+    /// The gateway's own address towards the server.
+    pub address: IpAddr,
+    /// First and last port: the first one even, the last one odd.
+    pub ports: [u16; 2],
+}
+
+impl std::fmt::Display for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [first, last] = self.ports;
+        write!(f, "as {} ports {first}-{last}", self.address)
+    }
 }
 
 /// A VLAN tag.
@@ -109,8 +130,9 @@ pub struct VlanTag {
 impl NextHop {
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let ServerEntry { ifindex, mtu, source, next_hop: destination, tags, .. } = *entry;
-        let hop = Self { ifindex, mtu, source, destination, vlans: tags.map(VlanTag::from) };
+        let ServerEntry { ifindex, mtu, source, next_hop: destination, tags, mask, mask_ports: ports, .. } = *entry;
+        let mask = (!mask.is_none()).then(|| Mask { address: mask.into(), ports });
+        let hop = Self { ifindex, mtu, source, destination, vlans: tags.map(VlanTag::from), mask };
         (hop.ifindex != 0).then_some(hop)
     }
 }

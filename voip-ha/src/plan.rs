@@ -208,7 +208,8 @@ impl ServicePlan {
 /// A next hop as people read it.
 pub fn hop_text(hop: &NextHop) -> String {
     let tags: String = hop.vlans.iter().filter(|tag| tag.id != 0).map(|tag| format!(", VLAN {}", tag.id)).collect();
-    format!("{} by interface {}{tags}, MTU {}", mac_text(hop.destination), hop.ifindex, hop.mtu)
+    let mask = hop.mask.map_or_else(String::new, |mask| format!(", {mask}"));
+    format!("{} by interface {}{tags}, MTU {}{mask}", mac_text(hop.destination), hop.ifindex, hop.mtu)
 }
 
 fn difference(subject: &str, wanted: &str, found: &str) -> Difference {

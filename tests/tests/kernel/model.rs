@@ -197,15 +197,15 @@ impl Model {
             Kind::Redirect => (Act::Drop, Outcome::NoDevice),
             Kind::ByStack => by_stack(bytes, action.outcome),
             Kind::TellTooBig => {
-                let vip = steer::vip_of(network, self);
+                let teller = steer::teller(network, action, self);
                 bytes.splice(0..0, vec![0; rewrite::too_big_growth(network.family)]);
-                rewrite::too_big(&mut Frame::from_slice(bytes), network, vip, action.mtu).expect("it is larger");
+                rewrite::too_big(&mut Frame::from_slice(bytes), network, teller, action.mtu).expect("it is larger");
                 bytes.truncate(rewrite::too_big_length(network));
                 (Act::Transmit, Outcome::ToldTooBig)
             }
             Kind::Pass => (Act::Pass, action.outcome),
             Kind::Drop => (Act::Drop, action.outcome),
-            Kind::AskCalls => unreachable!("the tables have calls"),
+            Kind::AskCalls | Kind::Unmask => unreachable!("the tables have calls"),
         }
     }
 }

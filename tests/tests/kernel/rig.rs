@@ -117,7 +117,7 @@ pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
 
 /// A way by the back device, without tags.
 pub(crate) fn by_back(destination: Mac) -> NextHop {
-    NextHop { ifindex: BACK, mtu: net::MTU, source: net::mac(BACK), destination, vlans: Default::default() }
+    NextHop { ifindex: BACK, mtu: net::MTU, source: net::mac(BACK), destination, vlans: Default::default(), mask: None }
 }
 
 impl Rig {

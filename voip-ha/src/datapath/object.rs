@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned, maps::ProgramArray, programs::Xdp};
-use voip_ha_ebpf::abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET};
+use voip_ha_ebpf::abi::{ANY_CALL, ANY_MESSAGE, ANY_PACKET, FROM_MASK, TO_MASK};
 
 use super::{pins::Pins, tables};
 
@@ -13,6 +13,8 @@ pub(super) const PROGRAM: &str = "voip_ha";
 const ANY: &str = "voip_ha_any";
 /// Names of those that packets go on in while calls are remembered.
 const CALLS: [&str; 2] = ["voip_ha_calls", "voip_ha_scan"];
+/// Names of those for servers that masquerade: from them, and to them.
+const MASKS: [&str; 2] = ["voip_ha_unmask", "voip_ha_mask"];
 /// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -52,7 +54,7 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
     }
     let mut object = loader.load(OBJECT).context("cannot load the kernel side")?;
     tables::check_layouts(pins)?;
-    for name in [ANY, PROGRAM] {
+    for name in [MASKS[0], MASKS[1], ANY, PROGRAM] {
         named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
     }
     for name in CALLS {
@@ -72,7 +74,7 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
 pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
     let mut linked = 0;
-    let all = [(ANY_PACKET, ANY), (ANY_CALL, CALLS[0]), (ANY_MESSAGE, CALLS[1])];
+    let all = [(ANY_PACKET, ANY), (ANY_CALL, CALLS[0]), (ANY_MESSAGE, CALLS[1]), (FROM_MASK, MASKS[1])];
     for (index, name) in all {
         let program: &Xdp =
             object.program(name).with_context(|| format!("the object has no program {name}"))?.try_into()?;
@@ -83,6 +85,31 @@ pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
         }
     }
     Ok(linked == all.len())
+}
+
+/// Lets packets go by the program that knows what is for clients among what is for the gateway. It has to be so before the first of the
+/// gateway's own names is in `ENDPOINTS`.
+///
+/// # Errors
+///
+/// The map cannot be written.
+pub(super) fn link_unmask(object: &Ebpf, pins: &Pins) -> Result<()> {
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
+    let program: &Xdp = object.program(MASKS[0]).with_context(|| format!("no program {}", MASKS[0]))?.try_into()?;
+    programs.set(TO_MASK, program.fd()?, 0).context("cannot write PROGRAMS")
+}
+
+/// Takes it out of the way again, as long as there is no such name.
+///
+/// # Errors
+///
+/// The map cannot be written.
+pub(super) fn unlink_unmask(pins: &Pins) -> Result<()> {
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
+    match programs.clear_index(&TO_MASK) {
+        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.context("cannot write PROGRAMS"),
+    }
 }
 
 /// The XDP program that interfaces run, of a loaded object, to be changed.

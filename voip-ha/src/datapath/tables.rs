@@ -14,8 +14,8 @@ use serde::Serialize;
 use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
     FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS,
-    MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES,
-    MAX_SOURCES, MAX_WAYS, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
+    MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS,
+    MAX_SERVICES, MAX_SOURCES, MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
     ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, TrafficEntry, counter_index, server_index,
 };
 
@@ -23,6 +23,7 @@ pub use self::{links::Link, protection::Source};
 pub(super) use self::{protection::bits as protection_bits, take::CountedAs};
 use super::{
     endpoints::Endpoints,
+    mappings::Mappings,
     pins::{Pins, exists},
 };
 use crate::{config::Addresses, ids::Family};
@@ -53,6 +54,10 @@ const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
 const CALLS: &str = "CALLS";
 const FRAGMENTS: &str = "FRAGMENTS";
+/// Opened by `mappings`.
+pub(super) const MASKS: &str = "MASKS";
+/// Likewise.
+pub(super) const MASKED: &str = "MASKED";
 const LIMITS: &str = "LIMITS";
 const LISTED: &str = "LISTED";
 const SOURCES: &str = "SOURCES";
@@ -60,7 +65,7 @@ const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 18] = [
+const LAYOUTS: [Layout; 20] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -71,6 +76,8 @@ const LAYOUTS: [Layout; 18] = [
     Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
     Layout::of::<CallKey, CallEntry>(CALLS, MapType::LruHash, MAX_CALLS),
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
+    Layout::of::<MaskKey, u32>(MASKS, MapType::Hash, MAX_MASKS),
+    Layout::of::<MaskedKey, MaskedEntry>(MASKED, MapType::Hash, MAX_MASKED),
     Layout::of::<u32, LimitEntry>(LIMITS, MapType::Array, MAX_PLACES),
     Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
     Layout::of::<SourceKey, SourceEntry>(SOURCES, MapType::LruHash, MAX_SOURCES),
@@ -188,6 +195,8 @@ pub struct Tables {
     pub calls: HashMap<MapData, CallKey, CallEntry>,
     /// Datagram → what became of its first fragment.
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
+    /// The mapped ports of servers that masquerade.
+    pub mappings: Mappings,
     /// Place → what senders of SIP may send.
     limits: Array<MapData, LimitEntry>,
     /// Place and prefix → whether its senders are exempt or denied.
@@ -222,6 +231,7 @@ impl Tables {
             flows: open(pins, FLOWS)?.try_into()?,
             calls: open(pins, CALLS)?.try_into()?,
             fragments: open(pins, FRAGMENTS)?.try_into()?,
+            mappings: Mappings::open(pins)?,
             limits: open(pins, LIMITS)?.try_into()?,
             listed: open(pins, LISTED)?.try_into()?,
             sources: open(pins, SOURCES)?.try_into()?,
@@ -231,7 +241,7 @@ impl Tables {
         })
     }
 
-    /// Copies what packets leave behind and others are judged by: first fragments, flows and calls. It changes all the time; what
+    /// Copies what packets leave behind and others are judged by: first fragments, flows, calls and mapped ports. It changes all the time; what
     /// cannot be read or written is left out.
     pub(super) fn copy_memory(&mut self, live: &Self) {
         for (key, entry) in live.fragments.iter().take(MAX_FRAGMENTS as usize).flatten() {
@@ -243,6 +253,7 @@ impl Tables {
         for (key, entry) in live.calls.iter().take(MAX_CALLS as usize).flatten() {
             let _ = self.calls.insert(key, entry, 0);
         }
+        self.mappings.copy(&live.mappings);
     }
 
     /// Every server, in the order of the numbers.

@@ -11,7 +11,7 @@ use rtnetlink::{
 use voip_ha_ebpf::abi::Mac;
 
 use super::{
-    News,
+    News, mask,
     reading::{Questions, Reading},
 };
 use crate::{
@@ -37,6 +37,8 @@ pub(super) struct View {
     targets: Vec<Target>,
     /// Indexes of the VLAN interfaces that ways lead by.
     vlans: Vec<u32>,
+    /// What cannot stand for clients.
+    vips: Vec<IpAddr>,
 }
 
 struct Watched {
@@ -61,6 +63,8 @@ struct Target {
     is_probed: bool,
     /// Packets reach the server with the VIP as their destination, so a router would send them back.
     has_vip: bool,
+    /// Packets reach the server in the gateway's own name.
+    masquerades: bool,
     /// The latest way that the kernel had.
     way: Option<Way>,
     /// Index of the front or back interface at its bottom.
@@ -80,9 +84,13 @@ impl View {
         }
         let addresses = config.servers().flat_map(|(id, _, server)| server.addresses.iter().map(move |one| (id, one)));
         let mut view = Self::new(interfaces, addresses);
-        for (id, _, _) in config.servers().filter(|(_, _, server)| server.forwarding == Forwarding::Dsr) {
-            view.targets.iter_mut().filter(|target| target.server == id).for_each(|target| target.has_vip = true);
+        for (id, _, server) in config.servers() {
+            for target in view.targets.iter_mut().filter(|target| target.server == id) {
+                target.has_vip = server.forwarding == Forwarding::Dsr;
+                target.masquerades = server.forwarding == Forwarding::Masquerade;
+            }
         }
+        view.vips = config.services.iter().flat_map(|service| service.vips.iter()).collect();
         Ok(view)
     }
 
@@ -100,12 +108,15 @@ impl View {
         let mut last = None;
         let target = |(server, address)| {
             let is_probed = last.replace(server) != Some(server);
-            Target { server, family: Family::of(address), address, is_probed, has_vip: false, way: None, bottom: None }
+            let family = Family::of(address);
+            let (has_vip, masquerades) = (false, false);
+            Target { server, family, address, is_probed, has_vip, masquerades, way: None, bottom: None }
         };
         Self {
             interfaces: interfaces.into_iter().map(watched).collect(),
             targets: addresses.map(target).collect(),
             vlans: Vec::new(),
+            vips: Vec::new(),
         }
     }
 
@@ -118,6 +129,7 @@ impl View {
             addresses: self.targets.iter().map(|target| target.address).collect(),
             known: self.interfaces.iter().map(|watched| watched.index).collect(),
             links: need == Need::Everything,
+            mask_ports: self.targets.iter().any(|target| target.masquerades),
         }
     }
 
@@ -198,11 +210,20 @@ impl View {
             .as_ref()
             .map_err(String::clone)
             .and_then(|way| target.may_go(way))
-            .and_then(|way| self.hop(way, reading));
+            .and_then(|way| self.masked_hop(target, way, reading));
         match found {
             Ok((hop, interface)) => News::Way { server, family, hop, interface },
             Err(why) => News::NoWay { server, family, why },
         }
+    }
+
+    fn masked_hop(&self, target: &Target, way: &Way, reading: &Reading) -> Result<(NextHop, String), String> {
+        let (mut hop, name) = self.hop(way, reading)?;
+        if target.masquerades {
+            let ports = reading.mask_ports.clone().unwrap_or_else(|| Err("its ports were not read".to_owned()));
+            hop.mask = Some(mask::of(way, &self.vips, ports)?);
+        }
+        Ok((hop, name))
     }
 
     /// The next hop of a way, and the name of the interface that it leaves by.
@@ -210,10 +231,11 @@ impl View {
         let (mut hop, name) = match (self.watched(way.ifindex), reading.strangers.get(&way.ifindex)) {
             (Some(Watched { index, name, mac, mtu, .. }), _) => {
                 let vlans = Default::default();
-                (NextHop { ifindex: *index, mtu: *mtu, source: *mac, destination: [0; 6], vlans }, name)
+                (NextHop { ifindex: *index, mtu: *mtu, source: *mac, destination: [0; 6], vlans, mask: None }, name)
             }
             (None, Some(Ok(Stack { name, mac, mtu, tags, bottom, .. }))) if self.watched(*bottom).is_some() => {
-                (NextHop { ifindex: *bottom, mtu: *mtu, source: *mac, destination: [0; 6], vlans: *tags }, name)
+                let (ifindex, mtu, source, vlans) = (*bottom, *mtu, *mac, *tags);
+                (NextHop { ifindex, mtu, source, destination: [0; 6], vlans, mask: None }, name)
             }
             (None, Some(Err(why))) => return Err(self.astray(why)),
             (None, _) => return Err(self.astray(&StackError::Gone)),

@@ -179,19 +179,19 @@ impl World {
             }
             Kind::Redirect => (Outcome::NoDevice, Fate::Kept),
             Kind::ByStack => by_stack(room, network, action, action.outcome),
-            Kind::TellTooBig => self.tell_too_big(room, network, action.mtu),
+            Kind::TellTooBig => self.tell_too_big(room, network, action),
             Kind::Pass | Kind::Drop => (action.outcome, Fate::Kept),
-            Kind::AskCalls => unreachable!("the tables have calls"),
+            Kind::AskCalls | Kind::Unmask => unreachable!("the tables have calls"),
         };
         Done { outcome, fate, remembered }
     }
 
     /// Turns the frame in the room into the message about it.
-    fn tell_too_big(&self, room: &mut Room, network: &Network, mtu: u32) -> (Outcome, Fate) {
-        let vip = steer::vip_of(network, self);
+    fn tell_too_big(&self, room: &mut Room, network: &Network, action: &Action) -> (Outcome, Fate) {
+        let teller = steer::teller(network, action, self);
         let before = room.frame().to_vec();
         grow(room, rewrite::too_big_growth(network.family) as i32);
-        if rewrite::too_big(&mut Frame::from_slice(room.frame()), network, vip, mtu).is_none() {
+        if rewrite::too_big(&mut Frame::from_slice(room.frame()), network, teller, action.mtu).is_none() {
             replace(room, &before);
             return (Outcome::TooLarge, Fate::Kept);
         }

@@ -74,7 +74,7 @@ fn what_is_not_sent_on_says_nothing_of_a_server_but_its_refusal() {
             (Kind::TellTooBig, _) | (_, Outcome::TooLarge | Outcome::TtlExpired | Outcome::Unroutable) => true,
             (_, Outcome::ServerUnreachable) => note.news == News::Refused,
             (_, Outcome::NotForwarded) => true,
-            (Kind::Pass | Kind::Drop | Kind::AskCalls, _) => note == Note::NOTHING,
+            (Kind::Pass | Kind::Drop | Kind::AskCalls | Kind::Unmask, _) => note == Note::NOTHING,
         };
         assert!(fits, "case {number}: {action:?} with {note:?}");
     }

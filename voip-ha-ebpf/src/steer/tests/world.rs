@@ -246,13 +246,13 @@ impl World {
             }
             Kind::ByStack => rewrite::addresses(&mut Frame::from_slice(&mut frame), &network, &action.rewrite).unwrap(),
             Kind::TellTooBig => {
-                let vip = vip_of(&network, self);
+                let teller = teller(&network, &action, self);
                 adjust_head(&mut frame, rewrite::too_big_growth(network.family) as i32);
-                rewrite::too_big(&mut Frame::from_slice(&mut frame), &network, vip, action.mtu).unwrap();
+                rewrite::too_big(&mut Frame::from_slice(&mut frame), &network, teller, action.mtu).unwrap();
                 frame.truncate(rewrite::too_big_length(&network));
             }
             Kind::Pass | Kind::Drop => {}
-            Kind::AskCalls => unreachable!("the tables have calls"),
+            Kind::AskCalls | Kind::Unmask => unreachable!("the tables have calls"),
         }
         frame
     }

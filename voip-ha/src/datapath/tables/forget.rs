@@ -25,6 +25,7 @@ impl Tables {
             let zeros = everywhere(PendingEntry::default())?;
             self.pending.set(index, zeros, 0).with_context(|| format!("cannot write PENDING[{index}]"))?;
         }
+        self.mappings.forget(server);
         Ok(())
     }
 

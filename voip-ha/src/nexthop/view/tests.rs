@@ -27,9 +27,10 @@ fn back() -> Interface {
 fn reading() -> Reading {
     Reading {
         links: Vec::new(),
-        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER }), Ok(Way { ifindex: BACK, neighbour: ROUTER })],
+        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }), Ok(Way { ifindex: BACK, neighbour: ROUTER, source: None })],
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER), OTHERS)].into(),
         strangers: HashMap::new(),
+        mask_ports: None,
     }
 }
 
@@ -81,7 +82,7 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default() };
+    let hop = NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default(), mask: None };
     News::Way { server: ServerId(server), family: Family::V4, hop, interface: "back".to_owned() }
 }
 
@@ -132,7 +133,7 @@ fn an_interface_that_was_removed_is_not_replaced_by_one_of_the_same_name() {
     let anew = Interface { index: BACK + 1, ..back() };
     assert_eq!(view.take(&is_now(&anew)), (vec![], Need::Nothing));
     let mut reading = reading();
-    reading.ways = vec![Ok(Way { ifindex: anew.index, neighbour: MASTER }), Err("there is no route".to_owned())];
+    reading.ways = vec![Ok(Way { ifindex: anew.index, neighbour: MASTER, source: None }), Err("there is no route".to_owned())];
     reading.neighbours = [((anew.index, MASTER), OTHERS)].into();
     reading.strangers = [(anew.index, elsewhere(&anew.name))].into();
     let news = view.found(&reading);
@@ -190,7 +191,7 @@ fn a_server_without_a_usable_way_is_told_with_the_reason() {
     let mut view = view();
     let mut reading = reading();
     reading.neighbours.remove(&(BACK, MASTER));
-    reading.ways[1] = Ok(Way { ifindex: 3, neighbour: CLOUD });
+    reading.ways[1] = Ok(Way { ifindex: 3, neighbour: CLOUD, source: None });
     reading.strangers = [(3, elsewhere("mgmt"))].into();
     let no_way = |server, why: &str| News::NoWay { server: ServerId(server), family: Family::V4, why: why.to_owned() };
     assert_eq!(
@@ -209,7 +210,7 @@ const ROUTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 fn view_of_both() -> (View, Reading) {
     let view = View::new(vec![back()], [(ServerId(0), MASTER), (ServerId(0), MASTER6)].into_iter());
     let reading = Reading {
-        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER }), Ok(Way { ifindex: BACK, neighbour: ROUTER6 })],
+        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }), Ok(Way { ifindex: BACK, neighbour: ROUTER6, source: None })],
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER6), [2, 0, 0, 0, 0, 6])].into(),
         ..Reading::default()
     };
@@ -248,7 +249,7 @@ fn a_lost_carrier_concerns_a_server_once_and_by_the_address_that_is_probed() {
     assert_eq!(view.take(&is_now(&down)).0, [told(vec![ServerId(0)])]);
     view.take(&is_now(&back()));
     // Only IPv6 leads by it now.
-    reading.ways[0] = Ok(Way { ifindex: 3, neighbour: MASTER });
+    reading.ways[0] = Ok(Way { ifindex: 3, neighbour: MASTER, source: None });
     view.found(&reading);
     assert_eq!(view.take(&is_now(&down)).0, [told(vec![])]);
 }
@@ -260,10 +261,10 @@ fn a_way_by_a_vlan_leaves_by_the_interface_below_with_its_tags() {
     let stack = |mtu| Stack { name: "back.100".to_owned(), mac: [2; 6], mtu, tags, bottom: BACK, above: vec![VLAN] };
     let mut view = view();
     let mut reading = reading();
-    reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER });
+    reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER, source: None });
     reading.neighbours = [((VLAN, MASTER), OTHERS)].into();
     reading.strangers = [(VLAN, Ok(stack(1496)))].into();
-    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags };
+    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags, mask: None };
     let interface = "back.100".to_owned();
     assert_eq!(view.found(&reading)[0], News::Way { server: ServerId(0), family: Family::V4, hop, interface });
     // Whatever happens to the VLAN interface may change the way.

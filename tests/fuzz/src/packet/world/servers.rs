@@ -131,6 +131,7 @@ impl Server {
             forwarding: self.forwarding as u32,
             by_stack: self.by_stack.into(),
             exit: exit(ifindex),
+            ..ServerEntry::default()
         }
     }
 
