@@ -19,8 +19,8 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
     abi::{
-        ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, FROM_MASK, FirstFragment, FragmentKey, HEARD_GRAIN_NS,
-        Outcome, REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, TO_MASK, counter_index, flip_index, pending_index,
+        ANY_CALL, ANY_MESSAGE, ANY_PACKET, Class, FROM_MASK, FirstFragment, FragmentKey, HEARD_GRAIN_NS, Outcome,
+        REFUSED_GRAIN_NS, ServerNumber, SignalRecord, Stamp, TO_MASK, counter_index, flip_index, pending_index,
     },
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},

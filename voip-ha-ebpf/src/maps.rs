@@ -8,8 +8,9 @@ use aya_ebpf::{
 use voip_ha_ebpf::abi::{
     CallEntry, CallKey, Counter, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
     LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
-    MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, PendingEntry,
-    SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
+    MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES,
+    MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, PendingEntry, SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry,
+    SourceKey, SteeringWord, TrafficEntry,
 };
 
 use voip_ha_ebpf::sip::Desk;

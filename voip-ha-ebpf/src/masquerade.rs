@@ -27,9 +27,7 @@ pub(crate) fn voip_ha_unmask(ctx: XdpContext) -> u32 {
         let Some(network) = memory::network(network) else { return xdp_action::XDP_ABORTED };
         let network = network.bounded();
         let found = steer::unmask(&mut frame, &network, &KernelTables::<false> { ctx: &ctx });
-        if found.is_clients
-            && rewrite::unmask(&mut frame, &network, &found).is_none()
-        {
+        if found.is_clients && rewrite::unmask(&mut frame, &network, &found).is_none() {
             return xdp_action::XDP_ABORTED;
         }
     }

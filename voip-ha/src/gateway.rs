@@ -3,7 +3,7 @@
 //! The [`controller`] has a thread of its own, which nothing else may delay, and so have the
 //! [`recorder`](crate::record) and its disk. This one talks to people and follows the network.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use rtnetlink::Handle;
@@ -15,13 +15,13 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, Gateway},
+    config::{Config, Forwarding, Gateway},
     control,
     controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Tables, XdpMode},
+    datapath::{KernelDatapath, KernelLog, Ledger, Link, Mappings, PinDirectory, Pins, Tables, XdpMode},
     journal, network, nexthop,
     record::{self, Recorder},
-    status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
+    status::{FLOW_ENDED, InterfaceStatus, MasqueradeStatus, ServiceStatus, Status, TrafficStatus},
     sysctl::{self, Needs},
 };
 
@@ -60,6 +60,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let controller = start_controller(&config, datapath, !fresh, mailbox)?;
     let watching = tokio::spawn(watch_network(config.clone(), orders.clone()));
     tokio::spawn(control);
+    tokio::spawn(sweep_masquerade(Pins::new(&config.gateway.pin_dir), config.gateway.masquerade_idle));
     let recorder = Recorder::start(&config, orders)?;
     let ended = wait_for_the_end(controller).await;
     watching.abort();
@@ -78,6 +79,21 @@ async fn watch_network(config: Config, orders: Orders) {
         }
     };
     tokio::join!(nexthop::watch(&config, news), telling);
+}
+
+/// Forgets flows to servers that masquerade when they are idle, also those of a server that does no more.
+async fn sweep_masquerade(pins: Pins, idle: Duration) {
+    // Of a full table each sweep takes some tenths of a second of a processor.
+    let pause = (idle / 8).clamp(Duration::from_millis(250), Duration::from_secs(30));
+    loop {
+        tokio::time::sleep(pause).await;
+        let pins = pins.clone();
+        // This thread follows the network.
+        let swept = tokio::task::spawn_blocking(move || Mappings::open(&pins)?.sweep(idle)).await;
+        if let Ok(Err(error)) = swept {
+            tracing::warn!("cannot forget idle flows of servers that masquerade: {error:#}");
+        }
+    }
 }
 
 /// Loads the program and puts it on the interfaces.
@@ -155,7 +171,7 @@ pub struct Observer {
     handle: Handle,
     gateway: Gateway,
     needs: Needs,
-    pins: crate::datapath::Pins,
+    pins: Pins,
     started: jiff::Timestamp,
 }
 
@@ -165,7 +181,7 @@ impl Observer {
             handle,
             gateway: config.gateway.clone(),
             needs,
-            pins: crate::datapath::Pins::new(&config.gateway.pin_dir),
+            pins: Pins::new(&config.gateway.pin_dir),
             started: jiff::Timestamp::now(),
         })
     }
@@ -202,8 +218,20 @@ impl Observer {
                 .chain(lacks)
                 .collect(),
             gateway_stalls: stalls,
+            masquerade: self.count_masquerade(&services).await,
             services,
         })
+    }
+
+    async fn count_masquerade(&self, services: &[ServiceStatus]) -> Option<MasqueradeStatus> {
+        let mut servers = services.iter().flat_map(|service| &service.servers);
+        servers.find(|server| server.forwarding == Forwarding::Masquerade)?;
+        let pins = self.pins.clone();
+        // As below.
+        let count = tokio::task::spawn_blocking(move || Mappings::open(&pins).map(|mappings| mappings.count()));
+        let flows =
+            count.await.ok()?.inspect_err(|error| tracing::warn!("cannot count mapped ports: {error:#}")).ok()?;
+        Some(MasqueradeStatus { flows, most: Mappings::MOST })
     }
 
     /// What servers that drain still have.

@@ -15,8 +15,14 @@ use super::{
 /// have a million. Linux 6.18 counts 13,569 for plain packets, 238,781 for all others (both families, tags, extension headers,
 /// fragments, ICMP errors and what is too large), 257,735 for those while calls are remembered, and 11,570 for looking into SIP
 /// messages. Half as much again is room for another compiler; more than that wants to be understood.
-const MOST_VERIFIED_INSTRUCTIONS: [(&str, u32); 4] =
-    [("voip_ha", 22_000), ("voip_ha_any", 300_000), ("voip_ha_calls", 340_000), ("voip_ha_scan", 17_000)];
+const MOST_VERIFIED_INSTRUCTIONS: [(&str, u32); 6] = [
+    ("voip_ha", 22_000),
+    ("voip_ha_any", 300_000),
+    ("voip_ha_calls", 340_000),
+    ("voip_ha_scan", 17_000),
+    ("voip_ha_unmask", 300_000),
+    ("voip_ha_mask", 300_000),
+];
 
 fn verified_instructions(log: KernelLog, name: &str) -> Result<u32> {
     let mut rig = Rig::load(SERVICES, log)?;

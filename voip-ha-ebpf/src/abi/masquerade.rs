@@ -173,8 +173,10 @@ mod tests {
 
     #[test]
     fn candidates_of_one_flow_and_of_flows_beside_each_other_are_spread() {
-        let key = |client_port| MaskKey { client: Address::v4([192, 0, 2, 7]), server: 1, client_port, service_port: 5060 };
-        let of_one = std::collections::BTreeSet::from_iter((1..=16).map(|attempt| key(5062).candidate(attempt, [1024, 32_767])));
+        let key =
+            |client_port| MaskKey { client: Address::v4([192, 0, 2, 7]), server: 1, client_port, service_port: 5060 };
+        let of_one =
+            std::collections::BTreeSet::from_iter((1..=16).map(|attempt| key(5062).candidate(attempt, [1024, 32_767])));
         assert!(of_one.len() >= 15, "{of_one:?}");
         let of_many: std::collections::BTreeSet<_> =
             (0..4000).map(|flow| key(flow * 2).candidate(1, [1024, 32_767])).collect();
@@ -185,7 +187,9 @@ mod tests {
     fn a_lock_is_no_flow_and_belongs_to_one_mapped_port() {
         let key = MaskedKey::new(ServerNumber(3), Family::V6, 5060, 5061);
         let others = [
-            MaskedKey { family: 0, ..key }, MaskedKey { server: 4, ..key }, MaskedKey { port: 1, ..key },
+            MaskedKey { family: 0, ..key },
+            MaskedKey { server: 4, ..key },
+            MaskedKey { port: 1, ..key },
             MaskedKey { service_port: 1, ..key },
         ];
         assert!(MaskKey::lock(&key).is_lock());

@@ -174,8 +174,7 @@ fn mask_told(
     if port == 0 {
         return PortChange::NONE;
     }
-    action.rewrite =
-        Rewrite { source: network.source, destination: entry.mask, inside: Inside::datagram(udp) };
+    action.rewrite = Rewrite { source: network.source, destination: entry.mask, inside: Inside::datagram(udp) };
     PortChange { udp, icmp: 0, is_source: false, port }
 }
 

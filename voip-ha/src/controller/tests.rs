@@ -24,8 +24,14 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(10);
 const MASTER: ServerId = ServerId(0);
-const HOP: NextHop =
-    NextHop { ifindex: 2, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: [VlanTag { protocol: 0, id: 0 }; 2], mask: None };
+const HOP: NextHop = NextHop {
+    ifindex: 2,
+    mtu: 1500,
+    source: [2; 6],
+    destination: [4; 6],
+    vlans: [VlanTag { protocol: 0, id: 0 }; 2],
+    mask: None,
+};
 
 /// What a datapath was told, and has to tell.
 #[derive(Clone)]

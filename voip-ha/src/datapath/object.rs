@@ -107,7 +107,9 @@ pub(super) fn link_unmask(object: &Ebpf, pins: &Pins) -> Result<()> {
 pub(super) fn unlink_unmask(pins: &Pins) -> Result<()> {
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
     match programs.clear_index(&TO_MASK) {
-        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(())
+        }
         result => result.context("cannot write PROGRAMS"),
     }
 }

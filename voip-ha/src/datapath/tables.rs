@@ -15,8 +15,9 @@ use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
     FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_COUNTERS, MAX_FLIPS,
     MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PENDING, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS,
-    MAX_SERVICES, MAX_SOURCES, MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Outcome, PendingEntry, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
-    ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, TrafficEntry, counter_index, server_index,
+    MAX_SERVICES, MAX_SOURCES, MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Outcome, PendingEntry, Ports, SIGNALS_BYTES,
+    ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, TrafficEntry,
+    counter_index, server_index,
 };
 
 pub use self::{links::Link, protection::Source};

@@ -36,7 +36,8 @@ fn beside(range: &str) -> Option<[u16; 2]> {
 
 /// The name that the kernel would give the gateway itself on this way.
 pub(super) fn of(way: &Way, vips: &[IpAddr], ports: Result<[u16; 2], String>) -> Result<Mask, String> {
-    let address = way.source.ok_or("the kernel names no address of the gateway towards it, which masquerading needs")?;
+    let address =
+        way.source.ok_or("the kernel names no address of the gateway towards it, which masquerading needs")?;
     if vips.contains(&address) {
         return Err(format!(
             "the gateway's own address towards it is the VIP {address}, which cannot stand for clients: give the interface an \

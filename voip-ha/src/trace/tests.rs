@@ -41,7 +41,8 @@ fn phones_rtp() -> Vec<u8> {
 
 fn plan() -> Plan {
     let server = |address: Ipv4Addr, ifindex| {
-        let hop = NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: Default::default(), mask: None };
+        let hop =
+            NextHop { ifindex, mtu: 1500, source: [2; 6], destination: [4; 6], vlans: Default::default(), mask: None };
         let next_hops = NextHops { v4: Some(hop), v6: None };
         ServerPlan { addresses: address.into(), forwarding: Forwarding::Nat, next_hops }
     };

@@ -27,7 +27,10 @@ fn back() -> Interface {
 fn reading() -> Reading {
     Reading {
         links: Vec::new(),
-        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }), Ok(Way { ifindex: BACK, neighbour: ROUTER, source: None })],
+        ways: vec![
+            Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }),
+            Ok(Way { ifindex: BACK, neighbour: ROUTER, source: None }),
+        ],
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER), OTHERS)].into(),
         strangers: HashMap::new(),
         mask_ports: None,
@@ -133,7 +136,8 @@ fn an_interface_that_was_removed_is_not_replaced_by_one_of_the_same_name() {
     let anew = Interface { index: BACK + 1, ..back() };
     assert_eq!(view.take(&is_now(&anew)), (vec![], Need::Nothing));
     let mut reading = reading();
-    reading.ways = vec![Ok(Way { ifindex: anew.index, neighbour: MASTER, source: None }), Err("there is no route".to_owned())];
+    reading.ways =
+        vec![Ok(Way { ifindex: anew.index, neighbour: MASTER, source: None }), Err("there is no route".to_owned())];
     reading.neighbours = [((anew.index, MASTER), OTHERS)].into();
     reading.strangers = [(anew.index, elsewhere(&anew.name))].into();
     let news = view.found(&reading);
@@ -210,7 +214,10 @@ const ROUTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 fn view_of_both() -> (View, Reading) {
     let view = View::new(vec![back()], [(ServerId(0), MASTER), (ServerId(0), MASTER6)].into_iter());
     let reading = Reading {
-        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }), Ok(Way { ifindex: BACK, neighbour: ROUTER6, source: None })],
+        ways: vec![
+            Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }),
+            Ok(Way { ifindex: BACK, neighbour: ROUTER6, source: None }),
+        ],
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER6), [2, 0, 0, 0, 0, 6])].into(),
         ..Reading::default()
     };
