@@ -81,7 +81,8 @@ impl<const CALLS: bool, const MAY_UNMASK: bool> Masks for KernelTables<'_, CALLS
 
     #[inline(always)]
     fn claim(&self, key: &MaskedKey, entry: &MaskedEntry) -> bool {
-        maps::MASKED.insert(key, entry, u64::from(BPF_NOEXIST)).is_ok()
+        // The stack is too small for it.
+        memory::masked(*entry).is_some_and(|entry| maps::MASKED.insert(key, entry, u64::from(BPF_NOEXIST)).is_ok())
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use voip_ha_ebpf::{packet::Network, sip::Scan, steer::Verdict};
+use voip_ha_ebpf::{abi::MaskedEntry, packet::Network, sip::Scan, steer::Verdict};
 
 use crate::maps;
 
@@ -13,6 +13,7 @@ pub(crate) struct Memory {
     network: Network,
     verdict: Verdict,
     scan: Scan,
+    masked: MaskedEntry,
 }
 
 /// Puts a value into its place and forgets, to compiler and verifier, what it was.
@@ -22,7 +23,7 @@ macro_rules! forgetting {
         pub(crate) fn $name(value: $type) -> Option<&'static $type> {
             let memory = maps::MEMORY.get_ptr_mut(0)?;
             // SAFETY: this CPU's own entry, aligned for any type, and XDP programs on one CPU do not interrupt each other. Nobody
-            // else has a reference, because each place is used once in a run.
+            // else has a reference, because each place is used once in a run, or the one before is done with.
             unsafe {
                 let place = &raw mut (*memory).$field;
                 place.write(value);
@@ -35,6 +36,7 @@ macro_rules! forgetting {
 forgetting!(network, network: Network);
 forgetting!(verdict, verdict: Verdict);
 forgetting!(scan, scan: Scan);
+forgetting!(masked, masked: MaskedEntry);
 
 /// What the program before this one has put in the places of [`network`] and [`verdict`].
 #[inline(always)]
