@@ -17,6 +17,7 @@ mod errors;
 mod extensions;
 mod fragments;
 mod frames;
+mod masquerade;
 mod notes;
 mod tags;
 mod too_big;

@@ -1,6 +1,7 @@
 //! The tables that an input makes, and what the XDP program does with a verdict. What a change of [`Tables`] or [`Action`]
 //! touches is in this file.
 
+mod masks;
 mod servers;
 
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use voip_ha_ebpf::{
 use self::servers::{BACK, FRONT, NAMED, ONE_TAG, PORTS, SIDE, TWO_TAGS, VIPS};
 use crate::room::Room;
 
-pub(super) use self::servers::{GATEWAY, OTHER_VIP, Pair, SERVERS, Server, VIP};
+pub(super) use self::servers::{GATEWAY, KNOWN, MASK_PORTS, OTHER_VIP, Pair, SERVERS, Server, VIP};
 
 /// Bytes of an input in front of the frame: the decision words of the two services (two bytes each, see [`Service`]), the ways
 /// out and in ([`WAY`], [`NARROW`], [`BY_FRONT`]), and what is remembered of the first fragment of any datagram ([`first`]).
@@ -268,6 +269,9 @@ impl Tables for World {
         let address = (*address).into();
         if let Some(service) = World::service(self, address) {
             return Endpoint::vip(service.place);
+        }
+        if GATEWAY.has(address) {
+            return Endpoint::MASK;
         }
         let server = self.owner(address);
         server.map_or(Endpoint::NONE, |(service, number)| {
