@@ -203,6 +203,44 @@ fn an_answer_goes_to_the_client_it_is_for_whoever_else_has_the_same_port_or_gets
 }
 
 #[test]
+fn a_server_begins_and_ends_to_masquerade_without_a_packet_that_goes_nowhere() -> Result<()> {
+    apart(|| {
+        let request = |port| datagram_with(ip_header(PHONE, OTHER_VIP), (port, 5060), b"REGISTER");
+        let source = |rig: &mut Rig, port| -> Result<Ipv4> {
+            let ran = rig.run(FRONT, &request(port))?;
+            ensure!(ran.act == Act::Redirect, "{ran:?}");
+            Ok(ends(&ran.frame).context("a datagram")?.0)
+        };
+        let mut rig = Rig::ready()?;
+        ensure!(source(&mut rig, 5080)? == PHONE);
+        // A controller with another configuration, which does not know yet in whose name.
+        let mut rig = rig.restarted(&services())?;
+        ensure!(source(&mut rig, 5080)? == PHONE);
+        let (one, hop) = (rig.server("one")?, next_hop("one").context("a next hop")?);
+        rig.datapath.set_next_hop(one, Family::V4, masked(hop, Family::V4))?;
+        ensure!(source(&mut rig, 5080)? == GATEWAY);
+        // The next one knows what this one wrote.
+        let mut rig = rig.restarted(&services())?;
+        ensure!(source(&mut rig, 5080)? == GATEWAY);
+        let answer = datagram_with(ip_header([10, 0, 0, 3], GATEWAY), (5060, 5080), b"SIP/2.0 200 OK");
+        let is_phones = |rig: &mut Rig| -> Result<bool> {
+            Ok(ends(&rig.run(BACK, &answer)?.frame).is_some_and(|ends| ends.1 == PHONE))
+        };
+        ensure!(is_phones(&mut rig)?);
+        // What is on its way when it ends still arrives.
+        let mut rig = rig.restarted(SERVICES)?;
+        ensure!(source(&mut rig, 5080)? == PHONE && is_phones(&mut rig)?);
+        // Then nobody knows the gateway by that name any more.
+        let one = rig.server("one")?;
+        for mac in [1, 2] {
+            rig.datapath.set_next_hop(one, Family::V4, NextHop { destination: [2, 0, 0, 0, 0, mac], ..hop })?;
+        }
+        ensure!(!is_phones(&mut rig)?);
+        Ok(())
+    })
+}
+
+#[test]
 fn an_answer_to_the_gateways_own_probe_passes_and_so_does_what_strangers_send_there() -> Result<()> {
     apart(|| {
         let rig = &mut rig()?;
