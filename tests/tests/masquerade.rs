@@ -262,8 +262,10 @@ fn long_messages_of_both_families_go_in_fragments_through_the_gateways_own_name_
     assert_eq!(mappings(&gateway)?.len(), 2);
     assert_eq!(gateway.cli(&["maps", "verify"])?.code, 0);
     // Another phone, of which nothing is kept.
-    let arguments = ["trace", "--from", "192.0.2.101:5062", "--to", "192.0.2.10:5060", "--in", "front"];
-    let traced = gateway.says(&arguments)?;
+    let (pins, socket) = (lab.pin_dir(), lab::gateway::socket(&lab));
+    let (pins, socket) = (pins.to_string_lossy(), socket.to_string_lossy());
+    let packet = ["--from", "192.0.2.101:5062", "--to", "192.0.2.10:5060"];
+    let traced = gateway.says(&[&["trace", "--pin-dir", &pins, "--socket", &socket], &packet[..]].concat())?;
     assert!(traced.contains("10.66.1.1") && traced.contains("to-server"), "{traced}");
     assert_eq!(mappings(&gateway)?.len(), 2);
     Ok(())

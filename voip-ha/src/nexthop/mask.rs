@@ -26,7 +26,7 @@ fn beside(range: &str) -> Option<[u16; 2]> {
     let mut bounds = range.split_whitespace().map(|bound| bound.parse::<u16>());
     let (low, high) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
     let even = |first: u32| first.next_multiple_of(2);
-    let odd = |last: u32| if last % 2 == 0 { last.checked_sub(1) } else { Some(last) };
+    let odd = |last: u32| if last.is_multiple_of(2) { last.checked_sub(1) } else { Some(last) };
     let part = |first: u32, last: u32| Some([even(first), odd(last)?]).filter(|[first, last]| first < last);
     let below = part(FIRST.into(), u32::from(low).saturating_sub(1));
     let above = part(u32::from(high.max(FIRST - 1)) + 1, u16::MAX.into());

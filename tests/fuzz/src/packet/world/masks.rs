@@ -23,7 +23,7 @@ impl Masks for World {
         if KNOWN.has(key.client.into()) && port % 2 == 1 && is_port(port) { port } else { 0 }
     }
     fn masked(&self, key: &MaskedKey) -> MaskedEntry {
-        if key.port % 2 == 0 || !is_port(key.port) {
+        if key.port.is_multiple_of(2) || !is_port(key.port) {
             return MaskedEntry::NOBODY;
         }
         let family = Family::ALL[usize::from(key.family)];
@@ -32,7 +32,7 @@ impl Masks for World {
     }
     fn see(&self, _: &MaskedKey, _: u64) {}
     fn claim(&self, key: &MaskedKey, _: &MaskedEntry) -> bool {
-        key.port % 2 == 0
+        key.port.is_multiple_of(2)
     }
     fn release(&self, _: &MaskedKey) {
         unreachable!("what was claimed can be kept")
