@@ -95,7 +95,7 @@ fn unmask(room: &mut Room, world: &World, network: Network, frame: &[u8]) -> Res
         return Ok(network);
     }
     rewrite::unmask(&mut Frame::from_slice(room.frame()), &network, &found).context("it was found there")?;
-    renamed(frame, room.frame()).with_context(|| format!("{found:?}"))?;
+    renamed(frame, room.frame(), false).with_context(|| format!("{found:?}"))?;
     packet::network(&mut Frame::from_slice(room.frame())).ok().context("no packet any more")
 }
 
@@ -109,7 +109,7 @@ fn mask(room: &mut Room, world: &World, network: &Network, verdict: &mut Verdict
     ensure!(room.frame() == before, "looking changed the frame: {port:?}");
     rewrite::mask(&mut Frame::from_slice(room.frame()), network, &verdict.action, &port)
         .context("the decision has looked at the headers")?;
-    renamed(&before, room.frame()).with_context(|| format!("{port:?}"))
+    renamed(&before, room.frame(), true).with_context(|| format!("{port:?}"))
 }
 
 #[cfg(test)]

@@ -150,8 +150,8 @@ fn link_of(hop: &Hop, before: &[u8]) -> Vec<u8> {
 }
 
 /// Between the gateway's own name and a client: beside what covers them, addresses and ports have changed, of the packet or of the one
-/// that it quotes, on one side only and to what they may be.
-pub(super) fn renamed(before: &[u8], after: &[u8]) -> Result<()> {
+/// that it quotes, on one side only and to what they may be. `to_mask` is the way from the client.
+pub(super) fn renamed(before: &[u8], after: &[u8], to_mask: bool) -> Result<()> {
     let old = Packet::of_frame(before).context("this is no whole packet, and was renamed")?;
     let new = Packet::of_frame(after).context("this is no whole packet any more")?;
     ensure!(before[..old.at] == after[..new.at], "with another link header");
@@ -168,14 +168,14 @@ pub(super) fn renamed(before: &[u8], after: &[u8]) -> Result<()> {
     match (&quoted, &new.quoted()) {
         (Some(old), Some(new)) => {
             same_sums(old, new).context("in the quotation")?;
-            one_end(old, new).context("in the quotation")
+            one_end(old, new, to_mask).context("in the quotation")
         }
-        _ => one_end(&old, &new),
+        _ => one_end(&old, &new, to_mask),
     }
 }
 
 /// One end is another one: the known client in place of the gateway, or a port that may stand for one.
-fn one_end(old: &Packet<'_>, new: &Packet<'_>) -> Result<()> {
+fn one_end(old: &Packet<'_>, new: &Packet<'_>, to_mask: bool) -> Result<()> {
     let ends = |packet: &Packet<'_>| {
         let (from, to) = packet.ports().unzip();
         [(packet.source, from), (packet.destination, to)]
@@ -185,9 +185,12 @@ fn one_end(old: &Packet<'_>, new: &Packet<'_>) -> Result<()> {
     let Some(((address, port), (now, its))) = changed.first() else { return Ok(()) };
     ensure!(changed.len() == 1, "both ends");
     ensure!(port.zip(*its).is_none_or(|(port, its)| port % 2 == its % 2), "from port {port:?} to {its:?}");
-    let mapped = if GATEWAY.has(*address) { *port } else { *its };
+    let mapped = if to_mask { *its } else { *port };
     ensure!(mapped.is_none_or(|port| (MASK_PORTS[0]..=MASK_PORTS[1]).contains(&port)), "{mapped:?} stands for nobody");
-    let is_right = address == now || GATEWAY.has(*address) && KNOWN.has(*now) || GATEWAY.has(*now);
+    let is_right = match to_mask {
+        true => address == now || GATEWAY.has(*now),
+        false => GATEWAY.has(*address) && KNOWN.has(*now),
+    };
     ensure!(is_right, "{address} became {now}");
     Ok(())
 }
