@@ -30,6 +30,7 @@ mod calls;
 mod endpoints;
 mod entries;
 mod fragments;
+mod masquerade;
 mod notes;
 mod protection;
 mod word;
@@ -45,6 +46,7 @@ pub use self::{
         ServiceEntry, VlanTag, link_rows, server_index,
     },
     fragments::{FRAGMENTS_WAIT_NS, FirstFragment, FragmentEntry, FragmentKey, MAX_FRAGMENTS},
+    masquerade::{MAX_MASKED, MAX_MASKS, MaskKey, MaskedEntry, MaskedKey},
     notes::{
         Counter, EPOCHS_KEPT, FlipEntry, FlowEntry, FlowKey, HEARD_GRAIN_NS, MAX_FLIPS, MAX_FLOWS, MAX_TALLIES,
         Pending, REFUSED_GRAIN_NS, SEEN_GRAIN_NS, SIGNALS_BYTES, SignalRecord, Stamp, Tally, TrafficEntry, flip_index,
@@ -179,6 +181,9 @@ named_enum! {
         RateLimited = "rate-limited",
         /// Dropped: SIP or RTP of a sender that the service denies.
         Denied = "denied",
+        /// Dropped: to a server that gets packets in the gateway's own name ([`Forwarding::Masquerade`]), and no port is left for this
+        /// client. Or an ICMP error about a packet of that server, for whose flow there is no port any more.
+        NoPort = "no-port",
     }
 }
 
@@ -194,6 +199,11 @@ pub const ANY_MESSAGE: u32 = 2;
 pub const ANY_ERROR: u32 = 3;
 /// That of the program which carries out what was decided.
 pub const ANY_VERDICT: u32 = 4;
+/// That of the program which puts the client into what servers send to the gateway's own name, before that for all packets. Not there
+/// while no server masquerades.
+pub const TO_MASK: u32 = 5;
+/// That of the program which gives packets the gateway's own name, before what was decided is carried out.
+pub const FROM_MASK: u32 = 6;
 
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;
@@ -206,7 +216,7 @@ const _: () = {
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
     assert!(size_of::<EndpointRow>() == 24);
     assert!(size_of::<ServiceEntry>() == 48);
-    assert!(size_of::<ServerEntry>() == 56);
+    assert!(size_of::<ServerEntry>() == 80);
     assert!(size_of::<LinkEntry>() == 12);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<TrafficEntry>() == 64 && align_of::<TrafficEntry>() == 64);
@@ -216,7 +226,10 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 24);
     assert!(size_of::<FlowEntry>() == 16);
     assert!(size_of::<FragmentKey>() == 40);
-    assert!(size_of::<FragmentEntry>() == 16);
+    assert!(size_of::<FragmentEntry>() == 32);
+    assert!(size_of::<MaskKey>() == 24);
+    assert!(size_of::<MaskedKey>() == 8);
+    assert!(size_of::<MaskedEntry>() == 32);
     assert!(size_of::<LimitEntry>() == 40);
     assert!(size_of::<ListedKey>() == 20 && align_of::<ListedKey>() == 4);
     assert!(size_of::<SourceKey>() == 24);
@@ -231,7 +244,8 @@ const _: () = {
 mod pod {
     use super::{
         CallEntry, CallKey, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LimitEntry,
-        LinkEntry, ListedKey, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
+        LinkEntry, ListedKey, MaskKey, MaskedEntry, MaskedKey, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
+        SteeringWord, Tally, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -244,7 +258,7 @@ mod pod {
     unsafe impl aya::Pod for EndpointRow {}
     // SAFETY: repr(C) integers without padding: 32 + 12 + 4 bytes.
     unsafe impl aya::Pod for ServiceEntry {}
-    // SAFETY: repr(C) integers without padding: 16 + 4 + 4 + 6 + 6 + 8 + 4 + 4 + 4 bytes.
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 4 + 6 + 6 + 8 + 4 + 4 + 4 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for ServerEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 8 bytes.
     unsafe impl aya::Pod for LinkEntry {}
@@ -260,8 +274,14 @@ mod pod {
     unsafe impl aya::Pod for FlowEntry {}
     // SAFETY: repr(C) integers without padding: 16 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for FragmentKey {}
-    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 bytes.
+    // SAFETY: repr(C) integers without padding: 8 + 4 + 4 + 16 bytes.
     unsafe impl aya::Pod for FragmentEntry {}
+    // SAFETY: repr(C) integers without padding: 16 + 4 + 2 + 2 bytes.
+    unsafe impl aya::Pod for MaskKey {}
+    // SAFETY: repr(C) integers without padding: four of 2 bytes.
+    unsafe impl aya::Pod for MaskedKey {}
+    // SAFETY: repr(C) integers without padding: 16 + 8 + 2 + 6 bytes.
+    unsafe impl aya::Pod for MaskedEntry {}
     // SAFETY: repr(C) integers without padding: 16 + 16 + 4 + 4 bytes.
     unsafe impl aya::Pod for LimitEntry {}
     // SAFETY: repr(C) integers without padding: 4 + 16 bytes.

@@ -2,7 +2,7 @@
 //! in between is nothing that the kernel's verifier would have to follow.
 
 use voip_ha_ebpf::{
-    abi::{ANY_CALL, ANY_MESSAGE, ANY_VERDICT, Class},
+    abi::{ANY_CALL, ANY_MESSAGE, ANY_VERDICT, Class, FROM_MASK},
     packet::{Frame, Network},
     steer::{self, Kind, Tables, Verdict},
 };
@@ -36,6 +36,7 @@ fn decided(verdict: Verdict) -> Option<u32> {
     Some(match (verdict.action.kind, verdict.class) {
         (Kind::AskCalls, Class::Sip) => ANY_MESSAGE,
         (Kind::AskCalls, _) => ANY_CALL,
+        _ if verdict.action.masked != 0 => FROM_MASK,
         _ => ANY_VERDICT,
     })
 }

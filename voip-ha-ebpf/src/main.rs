@@ -6,6 +6,7 @@ mod calls;
 mod context;
 mod decide;
 mod maps;
+mod masquerade;
 mod memory;
 mod record;
 mod tables;
@@ -19,7 +20,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
-    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, Outcome},
+    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, FROM_MASK, Outcome, TO_MASK},
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
@@ -38,13 +39,24 @@ fn voip_ha(ctx: XdpContext) -> u32 {
         if let Some(verdict) = steer::to_vip(&mut frame, &network, receiver, &tables) {
             return finish(&ctx, &mut frame, &network, &verdict);
         }
+        if receiver.is_mask() {
+            return elsewhere(&ctx);
+        }
         if let Some(verdict) = steer::from_server(&mut frame, &network, receiver, &tables) {
             return finish(&ctx, &mut frame, &network, &verdict);
         }
         record::silent(&steer::not_service(), frame.len() as u64);
         return xdp_action::XDP_PASS;
     }
-    go_on(&ctx, ANY_PACKET)
+    elsewhere(&ctx)
+}
+
+/// Goes on in the program for all packets, by the one for packets to the gateway's own name if that is there.
+#[inline(always)]
+fn elsewhere(ctx: &XdpContext) -> u32 {
+    // SAFETY: this is the program's own context, and it is still whole if the call returns.
+    unsafe { maps::PROGRAMS.tail_call(ctx, TO_MASK) };
+    go_on(ctx, ANY_PACKET)
 }
 
 /// Does what is done with nearly all packets. Everything else is decided anew, and done, by the other programs: so this one is small, and
@@ -53,9 +65,15 @@ fn voip_ha(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn finish(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     let (action, bytes) = (&verdict.action, frame.len() as u64);
+    if action.masked != 0 {
+        return match (memory::network(*network), memory::verdict(*verdict)) {
+            (Some(_), Some(_)) => go_on(ctx, FROM_MASK),
+            _ => xdp_action::XDP_ABORTED,
+        };
+    }
     match action.kind {
         Kind::Redirect if action.hop.tags[0].id == 0 => {
-            let Some(redirected) = redirect(ctx, frame, network, action) else { return go_on(ctx, ANY_PACKET) };
+            let Some(redirected) = redirect(ctx, frame, network, action) else { return elsewhere(ctx) };
             record::packet(network, verdict, action.outcome, bytes);
             redirected
         }
@@ -63,7 +81,7 @@ fn finish(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &
             record::silent(verdict, bytes);
             xdp_action::XDP_DROP
         }
-        _ => go_on(ctx, ANY_PACKET),
+        _ => elsewhere(ctx),
     }
 }
 
@@ -122,7 +140,7 @@ fn voip_ha_act(ctx: XdpContext) -> u32 {
 
 /// The frame of this run. After it was asked to grow or shrink, it is another one.
 #[inline(always)]
-fn frame_of(ctx: &XdpContext) -> Frame<'_> {
+pub(crate) fn frame_of(ctx: &XdpContext) -> Frame<'_> {
     // SAFETY: the kernel guarantees the range to be the frame's, and to be ours until the program returns.
     unsafe { Frame::new(ctx.data(), ctx.data_end()) }
 }
@@ -139,7 +157,7 @@ fn go_on_in(ctx: &XdpContext, program: Option<u32>) -> u32 {
 /// it attaches the first one, and orders to remember calls only where the kernel took the programs for that. A count asks only
 /// [`voip_ha_calls`], which needs no newer kernel than the others.
 #[inline(always)]
-fn go_on(ctx: &XdpContext, program: u32) -> u32 {
+pub(crate) fn go_on(ctx: &XdpContext, program: u32) -> u32 {
     // SAFETY: this is the program's own context, and nothing is left to do after a call that returns.
     unsafe { maps::PROGRAMS.tail_call(ctx, program) };
     xdp_action::XDP_ABORTED
@@ -173,7 +191,7 @@ fn apply(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, action: &Ac
             None => (xdp_action::XDP_DROP, Outcome::NoDevice),
         },
         Kind::ByStack => by_stack(frame, network, &action.rewrite, outcome),
-        Kind::TellTooBig => tell_too_big(ctx, network, action.mtu),
+        Kind::TellTooBig => tell_too_big(ctx, network, action),
         Kind::Pass => (xdp_action::XDP_PASS, outcome),
         Kind::Drop | Kind::AskCalls => (xdp_action::XDP_DROP, outcome),
     }
@@ -220,9 +238,9 @@ fn by_stack(frame: &mut Frame<'_>, network: &Network, rewrite: &Rewrite, outcome
 
 /// Turns the packet into the message about it and sends that back. The frame is another one after this.
 #[inline(always)]
-fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome) {
+fn tell_too_big(ctx: &XdpContext, network: &Network, action: &Action) -> (u32, Outcome) {
     let dropped = (xdp_action::XDP_DROP, Outcome::TooLarge);
-    let vip = steer::vip_of(network, &KernelTables::<_, false> { ctx });
+    let teller = steer::teller(network, action, &KernelTables::<_, false> { ctx });
     let growth = rewrite::too_big_growth(network.family) as i32;
     // SAFETY: a valid context. Whatever pointed into the frame is not used any more.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -growth) } != 0 {
@@ -230,7 +248,7 @@ fn tell_too_big(ctx: &XdpContext, network: &Network, mtu: u32) -> (u32, Outcome)
     }
     let mut frame = frame_of(ctx);
     let surplus = frame.len() as i32 - rewrite::too_big_length(network) as i32;
-    if rewrite::too_big(&mut frame, network, vip, mtu).is_none() {
+    if rewrite::too_big(&mut frame, network, teller, action.mtu).is_none() {
         return dropped;
     }
     // SAFETY: as above.

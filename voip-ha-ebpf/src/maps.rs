@@ -8,8 +8,9 @@ use aya_ebpf::{
 use voip_ha_ebpf::abi::{
     CallEntry, CallKey, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
     LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED,
-    MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS, SIGNALS_BYTES,
-    ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
+    MAX_MASKED, MAX_MASKS, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS,
+    MaskKey, MaskedEntry, MaskedKey, SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord,
+    Tally, TrafficEntry,
 };
 
 use voip_ha_ebpf::sip::Desk;
@@ -51,6 +52,14 @@ pub(crate) static CALLS: LruHashMap<CallKey, CallEntry> = LruHashMap::pinned(MAX
 /// Datagram → what became of its first fragment.
 #[map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry> = LruHashMap::pinned(MAX_FRAGMENTS, 0);
+
+/// Flow to a server that masquerades → mapped port. Not preallocated, because most gateways have none.
+#[map]
+pub(crate) static MASKS: HashMap<MaskKey, u32> = HashMap::pinned(MAX_MASKS, BPF_F_NO_PREALLOC);
+
+/// Mapped port at a server → whose it is.
+#[map]
+pub(crate) static MASKED: HashMap<MaskedKey, MaskedEntry> = HashMap::pinned(MAX_MASKED, BPF_F_NO_PREALLOC);
 
 /// Place → what senders of SIP may send.
 #[map]

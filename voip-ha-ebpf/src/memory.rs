@@ -4,7 +4,7 @@ use core::{hint::black_box, mem::MaybeUninit};
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 
-use voip_ha_ebpf::{packet::Network, sip::Scan, steer::Verdict};
+use voip_ha_ebpf::{abi::MaskedEntry, packet::Network, sip::Scan, steer::Verdict};
 
 use crate::maps;
 
@@ -16,6 +16,7 @@ pub(crate) struct Memory {
     verdict: Verdict,
     scan: Scan,
     fib: MaybeUninit<bpf_fib_lookup>,
+    masked: MaskedEntry,
 }
 
 /// Puts a value into its place and forgets, to compiler and verifier, what it was.
@@ -25,7 +26,7 @@ macro_rules! forgetting {
         pub(crate) fn $name(value: $type) -> Option<&'static $type> {
             let memory = maps::MEMORY.get_ptr_mut(0)?;
             // SAFETY: this CPU's own entry, aligned for any type, and XDP programs on one CPU do not interrupt each other. Nobody
-            // else has a reference, because each place is used once in a run.
+            // else has a reference, because each place is used once in a run, or the one before is done with.
             unsafe {
                 let place = &raw mut (*memory).$field;
                 place.write(value);
@@ -38,6 +39,7 @@ macro_rules! forgetting {
 forgetting!(network, network: Network);
 forgetting!(verdict, verdict: Verdict);
 forgetting!(scan, scan: Scan);
+forgetting!(masked, masked: MaskedEntry);
 
 /// What a program before this one has put in the place of [`network`].
 #[inline(always)]
@@ -53,6 +55,14 @@ pub(crate) fn decided() -> Option<&'static Verdict> {
     let memory = maps::MEMORY.get_ptr(0)?;
     // SAFETY: as above.
     Some(unsafe { &(*memory).verdict })
+}
+
+/// The same, to be changed.
+#[inline(always)]
+pub(crate) fn decided_mut() -> Option<&'static mut Verdict> {
+    let memory = maps::MEMORY.get_ptr_mut(0)?;
+    // SAFETY: as above.
+    Some(unsafe { &mut *black_box(&raw mut (*memory).verdict) })
 }
 
 /// Where a question to the routing table is written.

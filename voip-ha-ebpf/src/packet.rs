@@ -15,7 +15,7 @@ pub use self::{
     icmp::{ErrorOffsets, IcmpError, icmp_error},
     network::{Network, NotNetwork, Piece, bare, network, plain},
 };
-use crate::abi::Mac;
+use crate::{abi::Mac, checksum::Change};
 
 /// Bytes of an Ethernet header.
 pub const ETHERNET_LEN: usize = size_of::<Ethernet>();
@@ -133,14 +133,6 @@ impl Ipv6 {
     }
 }
 
-impl Udp {
-    /// Sender's and receiver's port, in host order.
-    #[inline(always)]
-    fn ports(&self) -> (u16, u16) {
-        (u16::from_be(self.source.get()), u16::from_be(self.destination.get()))
-    }
-}
-
 /// The ports of a UDP datagram, in host order, and where its header is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
@@ -152,6 +144,49 @@ pub struct Datagram {
     pub offset: usize,
     /// Bytes of its payload that are in this packet.
     pub payload: usize,
+}
+
+impl Udp {
+    /// Sender's and receiver's port, in host order.
+    #[inline(always)]
+    pub(crate) fn ports(&self) -> (u16, u16) {
+        (u16::from_be(self.source.get()), u16::from_be(self.destination.get()))
+    }
+
+    /// Replaces a port, and updates the checksum. Returns the change of the header.
+    #[inline(always)]
+    pub(crate) fn replace_port(&mut self, is_source: bool, port: u16) -> Change {
+        let place = if is_source { &mut self.source } else { &mut self.destination };
+        let change = Change::of_pair(place.get(), port.to_be());
+        place.set(port.to_be());
+        let before = self.checksum.get();
+        let after = change.apply_udp(before);
+        self.checksum.set(after);
+        change.and(Change::of_pair(before, after))
+    }
+}
+
+/// Replaces the receiver's port in the UDP header at an offset that was kept, and not the checksum. Both ports, the one before too, are
+/// as they lie in the packet.
+#[inline(always)]
+pub fn replace_receivers_port(frame: &mut Frame<'_>, udp: usize, port: u16) -> Option<u16> {
+    let udp: &mut Udp = frame.at(kept(udp))?;
+    let before = udp.destination.get();
+    udp.destination.set(port);
+    Some(before)
+}
+
+/// The ports in the UDP header at an offset that was kept: sender's and receiver's, in host order.
+#[inline(always)]
+pub fn ports(frame: &mut Frame<'_>, udp: usize) -> Option<(u16, u16)> {
+    let udp: &mut Udp = frame.at(kept(udp))?;
+    Some(udp.ports())
+}
+
+/// An offset that was kept is inside any frame: the kernel's verifier may have lost sight of what it was computed from.
+#[inline(always)]
+pub(crate) fn kept(offset: usize) -> usize {
+    offset & 0x3fff
 }
 
 /// Why an IP packet is no UDP datagram with readable ports.

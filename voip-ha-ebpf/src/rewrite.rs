@@ -1,5 +1,6 @@
 //! Applying a verdict to the bytes of a packet.
 
+mod ports;
 mod tags;
 mod too_big;
 
@@ -8,11 +9,12 @@ use core::mem::size_of;
 use crate::{
     abi::{Address, Family},
     checksum::{self, Change},
-    packet::{ErrorOffsets, Frame, Icmp, Ipv4, Ipv6, Network, Udp, Word},
+    packet::{ErrorOffsets, Frame, Icmp, Ipv4, Ipv6, Network, Udp, Word, kept},
     steer::Hop,
 };
 
 pub use self::{
+    ports::{PortChange, mask, unmask},
     tags::{growth, priority, tag_frame},
     too_big::{too_big, too_big_growth, too_big_length},
 };
@@ -72,12 +74,6 @@ pub fn change_of(network: &Network, rewrite: &Rewrite) -> Change {
             source.and(Change::of_address(network.destination, rewrite.destination))
         }
     }
-}
-
-/// An offset that was kept is inside any frame: the kernel's verifier may have lost sight of what it was computed from.
-#[inline(always)]
-fn kept(offset: usize) -> usize {
-    offset & 0x3fff
 }
 
 /// Replaces the addresses of a packet, which `network` was read from, and updates all checksums that cover them. Returns `None`,

@@ -17,6 +17,8 @@
 mod admission;
 mod calls;
 mod errors;
+mod masquerade;
+mod note;
 mod towards_client;
 mod towards_server;
 
@@ -30,7 +32,12 @@ use crate::{
     sip::Scan,
 };
 
-pub use self::{calls::Owner, errors::icmp};
+pub use self::{
+    calls::Owner,
+    errors::icmp,
+    masquerade::{Masks, Unmasked, mask, unmask},
+    note::{FlipId, News, Note},
+};
 
 /// What the decision looks up.
 pub trait Tables {
@@ -134,70 +141,6 @@ pub struct Verdict {
     pub leads: u32,
 }
 
-/// What a packet says about a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// What kind of news it is.
-    pub news: News,
-    /// Under which flip a packet was sent or heard.
-    pub flip: FlipId,
-    /// Of what is heard: whether packets of this class go to the server.
-    pub is_target: bool,
-    /// Whether the flow is to be noted, or that it was seen.
-    pub is_flow: bool,
-    /// Of a flow that a server sends: whether it is to be noted if it was not before.
-    pub is_new_flow: bool,
-    /// Hash of the Call-ID of a call that is to be noted; 0 for none.
-    pub call: u64,
-    /// Number plus one of the server whose the call or the flow is; 0 for the one that was active before, or if it says nothing of
-    /// that.
-    pub owner: u32,
-    /// The client's port, in host order.
-    pub client_port: u16,
-    /// The service's port, in host order.
-    pub service_port: u16,
-    /// Code of the ICMP message by which a server is refused.
-    pub code: u8,
-}
-
-/// A kind of news about a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// None.
-    Nothing,
-    /// If it is redirected: the server was sent one packet more.
-    Sent,
-    /// If it goes to the client: the server is alive. Only what came in by the way to the server says so: a stranger on the
-    /// front can write any sender into a packet.
-    Heard,
-    /// Somebody says that the server, or its port, cannot be reached.
-    Refused,
-}
-
-impl Note {
-    const NOTHING: Self = Self {
-        news: News::Nothing,
-        flip: FlipId { service: 0, epoch: 0 },
-        is_target: false,
-        is_flow: false,
-        is_new_flow: false,
-        call: 0,
-        owner: 0,
-        client_port: 0,
-        service_port: 0,
-        code: 0,
-    };
-}
-
-/// Where the first packets of one flip are stamped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlipId {
-    /// The service.
-    pub service: u32,
-    /// The stamp is this flip's if it has this epoch.
-    pub epoch: u16,
-}
-
 /// What is to be done with a packet, and what it is counted as.
 ///
 /// A plain record with a value in every field, and no enum with payloads: of such the compiler merges what is undefined in one
@@ -214,6 +157,9 @@ pub struct Action {
     pub hop: Hop,
     /// What the sender is told.
     pub mtu: u32,
+    /// Of what goes to a server that masquerades, or is told to one, one more than the number of the server's slot: it goes through
+    /// [`mask`] first. 0 for everything else.
+    pub masked: u32,
 }
 
 /// A kind of action.
@@ -236,7 +182,7 @@ pub enum Kind {
 impl Action {
     #[inline(always)]
     const fn new(kind: Kind, outcome: Outcome) -> Self {
-        Self { kind, outcome, rewrite: Rewrite::NONE, hop: Hop::NONE, mtu: 0 }
+        Self { kind, outcome, rewrite: Rewrite::NONE, hop: Hop::NONE, mtu: 0, masked: 0 }
     }
 
     /// Leaves the packet to the kernel's stack as it is.
@@ -384,9 +330,13 @@ pub fn from_server(
     })
 }
 
-/// The VIP that is concerned with a packet to a VIP or from a server: in its name the sender is told something.
+/// In whose name the sender of a packet is told something: that of the VIP that it is to, or that its server has. A server that
+/// masquerades knows the gateway's own name.
 #[inline(always)]
-pub fn vip_of(network: &Network, tables: &impl Tables) -> Address {
+pub fn teller(network: &Network, action: &Action, tables: &impl Tables) -> Address {
+    if !action.rewrite.destination.is_none() {
+        return action.rewrite.destination;
+    }
     let sender = tables.endpoint(&network.source);
     match tables.service(sender.place()) {
         Some(service) if sender.is_server() => service.vip(network.family),

@@ -12,11 +12,11 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use voip_ha_ebpf::{
-    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, Family, Outcome},
+    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, Family, Outcome, TO_MASK},
     packet::{self, Frame, Network, NotNetwork},
     rewrite::{self, Rewrite},
     sip::Scan,
-    steer::{self, Action, Kind, Verdict},
+    steer::{self, Action, Kind, Unmasked, Verdict},
 };
 
 use crate::{decide, maps, memory, record, tables::KernelTables};
@@ -31,6 +31,8 @@ const UDP_HEADER: u32 = 8;
 const UDP_CHECKSUM: u32 = 6;
 /// The difference is given, not two values of so many bytes. A checksum of 0 is none.
 const BY_DIFFERENCE: u64 = (BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0) as u64;
+/// Two bytes that no pseudo header has.
+const OF_PAIR: u64 = BPF_F_MARK_MANGLED_0 as u64 | 2;
 /// What the programs know of the device, in `cb[0]` of the packet.
 const BARE: u32 = 0;
 const ETHERNET: u32 = 1;
@@ -47,7 +49,22 @@ fn voip_ha_tunnel_ethernet(ctx: TcContext) -> i32 {
     begin(ctx, ETHERNET)
 }
 
-/// Decides. The first two go on here.
+/// Puts the client into a packet to the gateway's own name, before it is decided about.
+#[classifier]
+fn voip_ha_tunnel_unmask(ctx: TcContext) -> i32 {
+    let mut frame = frame_of(&ctx);
+    if let Ok(network) = network(&ctx, &mut frame) {
+        let Some(network) = memory::network(network) else { return DROP };
+        let network = network.bounded();
+        let found = steer::unmask(&mut frame, &network, &KernelTables::<_, false> { ctx: &ctx });
+        if found.is_clients && unmask(&ctx, &mut frame, &network, &found).is_none() {
+            return DROP;
+        }
+    }
+    go_on(&ctx, ANY_PACKET)
+}
+
+/// Decides. The others go on here.
 #[classifier]
 fn voip_ha_tunnel_any(ctx: TcContext) -> i32 {
     let mut frame = frame_of(&ctx);
@@ -62,7 +79,6 @@ fn voip_ha_tunnel_any(ctx: TcContext) -> i32 {
     if network.is_icmp() {
         return go_on(&ctx, ANY_ERROR);
     }
-    // What gives a packet another receiver before it is decided about belongs here: a function of frame, network and tables.
     let tables = KernelTables::<_, false> { ctx: &ctx };
     go_on_in(&ctx, decide::datagram(&mut frame, &network.bounded(), &tables))
 }
@@ -107,6 +123,8 @@ fn begin(mut ctx: TcContext, kind: u32) -> i32 {
     let is_joined = unsafe { (*ctx.skb.skb).gso_size } != 0;
     // Where the kernel has no memory for that, the packet is malformed below.
     let _ = ctx.pull_data(if is_joined && ctx.len() > HEADERS { HEADERS } else { ctx.len() });
+    // SAFETY: as in `go_on`. Behind it is one that goes on by itself.
+    unsafe { maps::TUNNEL_PROGRAMS.tail_call(&ctx, TO_MASK) };
     go_on(&ctx, ANY_PACKET)
 }
 
@@ -160,6 +178,8 @@ fn apply(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, action: &Act
         other => other,
     };
     match action.kind {
+        // From the tunnel to a server that masquerades: nobody needs that, and it would be a program more.
+        _ if action.masked != 0 => (DROP, Outcome::NoDevice),
         // A server with `dsr`. The stack would take a packet to the VIP for its own.
         Kind::Redirect if action.outcome == Outcome::ToServer && action.rewrite.destination == network.destination => {
             (DROP, Outcome::NoDevice)
@@ -173,6 +193,22 @@ fn apply(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, action: &Act
         Kind::Pass => (ON, outcome),
         Kind::Drop | Kind::AskCalls => (DROP, outcome),
     }
+}
+
+/// Gives a packet the client's address and port. The frame may be another one after this.
+#[inline(always)]
+fn unmask(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, found: &Unmasked) -> Option<()> {
+    if found.port.udp == 0 || found.port.icmp != 0 {
+        // No checksum that the kernel might not have computed yet.
+        return rewrite::unmask(frame, network, found);
+    }
+    let (offset, port) = (found.port.udp as u32, found.port.port.to_be());
+    let before = packet::replace_receivers_port(frame, found.port.udp, port)?;
+    // SAFETY: a valid context.
+    let replaced =
+        unsafe { bpf_l4_csum_replace(ctx.skb.skb, offset + UDP_CHECKSUM, before.into(), port.into(), OF_PAIR) };
+    (replaced == 0).then_some(())?;
+    rewrite(ctx, &mut frame_of(ctx), network, &found.rewrite)
 }
 
 /// Rewrites a packet. The frame may be another one after this.

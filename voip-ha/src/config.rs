@@ -69,6 +69,8 @@ pub struct Gateway {
     pub control_group: Option<String>,
     /// Absolute directory for receipts and events.
     pub state_dir: PathBuf,
+    /// How long a flow to a server that masquerades must be idle until its port may be another's.
+    pub masquerade_idle: Duration,
 }
 
 impl Gateway {
@@ -154,6 +156,9 @@ pub enum Forwarding {
     Nat,
     /// Nothing but Ethernet addresses is rewritten: the server has the VIP itself and answers phones directly.
     Dsr,
+    /// As `Nat`, and the source becomes the gateway's own address, with a port that stands for the phone: the server needs no route
+    /// to phones.
+    Masquerade,
 }
 
 impl Forwarding {
@@ -162,13 +167,15 @@ impl Forwarding {
         match self {
             Self::Nat => abi::Forwarding::Nat,
             Self::Dsr => abi::Forwarding::Dsr,
+            Self::Masquerade => abi::Forwarding::Masquerade,
         }
     }
 }
 
 impl From<&abi::ServerEntry> for Forwarding {
     fn from(entry: &abi::ServerEntry) -> Self {
-        if entry.forwarding == abi::Forwarding::Dsr as u32 { Self::Dsr } else { Self::Nat }
+        let is = |mode: Self| entry.forwarding == mode.in_kernel() as u32;
+        [Self::Dsr, Self::Masquerade].into_iter().find(|mode| is(*mode)).unwrap_or(Self::Nat)
     }
 }
 
@@ -289,6 +296,7 @@ mod tests {
         assert_eq!(config.gateway.control_socket, Path::new("/run/voip-ha/control.sock"));
         assert_eq!(config.gateway.control_group, None);
         assert_eq!(config.gateway.state_dir, Path::new("/var/lib/voip-ha"));
+        assert_eq!(config.gateway.masquerade_idle, Duration::from_secs(300));
         let policy = Policy {
             failback: Failback::Manual,
             switch_grace: Duration::from_millis(500),

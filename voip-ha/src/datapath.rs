@@ -8,6 +8,8 @@ mod kernel;
 mod ledger;
 mod link;
 mod mapped;
+mod mappings;
+mod masks;
 mod object;
 mod pins;
 mod places;
@@ -17,7 +19,7 @@ mod signals;
 mod tables;
 mod tunnels;
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{net::IpAddr, os::fd::BorrowedFd, time::Duration};
 
 use anyhow::Result;
 
@@ -26,6 +28,7 @@ pub use self::{
     kernel::KernelDatapath,
     ledger::{FlipStamps, Ledger, SentSinceHeard, Stamps},
     link::{Attachment, XdpMode},
+    mappings::{Mapping, Mappings},
     object::KernelLog,
     pins::{PinDirectory, Pins, unload},
     rehearsal::{Ran, XdpAction, context, rehearse},
@@ -121,6 +124,24 @@ pub struct NextHop {
     /// Only the kernel's stack can send by the device, which is a tunnel. There are no Ethernet addresses then.
     #[serde(default)]
     pub by_stack: bool,
+    /// In whose name packets go to a server that masquerades; `None` for every other.
+    pub mask: Option<Mask>,
+}
+
+/// What stands for clients towards a server that masquerades.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Mask {
+    /// The gateway's own address towards the server.
+    pub address: IpAddr,
+    /// First and last port: the first one even, the last one odd.
+    pub ports: [u16; 2],
+}
+
+impl std::fmt::Display for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [first, last] = self.ports;
+        write!(f, "as {} ports {first}-{last}", self.address)
+    }
 }
 
 /// A VLAN tag.
@@ -135,14 +156,16 @@ pub struct VlanTag {
 impl NextHop {
     /// A way by a tunnel.
     pub fn by_stack(ifindex: u32, mtu: u32) -> Self {
-        Self { ifindex, mtu, source: [0; 6], destination: [0; 6], vlans: Default::default(), by_stack: true }
+        let (source, destination, vlans) = Default::default();
+        Self { ifindex, mtu, source, destination, vlans, by_stack: true, mask: None }
     }
 
     /// The way in a server's entry; nothing if it has none yet.
     pub fn of(entry: &ServerEntry) -> Option<Self> {
-        let ServerEntry { ifindex, mtu, ends, tags, by_stack, .. } = *entry;
+        let ServerEntry { ifindex, mtu, ends, tags, by_stack, mask, mask_ports: ports, .. } = *entry;
         let (source, destination, vlans) = (ends.source(), ends.destination(), tags.map(VlanTag::from));
-        let hop = Self { ifindex, mtu, source, destination, vlans, by_stack: by_stack != 0 };
+        let mask = (!mask.is_none()).then(|| Mask { address: mask.into(), ports });
+        let hop = Self { ifindex, mtu, source, destination, vlans, by_stack: by_stack != 0, mask };
         (hop.ifindex != 0).then_some(hop)
     }
 }

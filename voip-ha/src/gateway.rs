@@ -8,6 +8,7 @@ mod tunnels;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -21,13 +22,15 @@ use tokio::{
 
 use self::tunnels::Workshop;
 use crate::{
-    config::{Config, Gateway},
+    config::{Config, Forwarding, Gateway},
     control,
     controller::{self, Controller, ControllerStatus, Mailbox, Order, Orders},
-    datapath::{KernelDatapath, KernelLog, Ledger, Link, PinDirectory, Pins, Tables, TunnelHook, Tunnels, XdpMode},
+    datapath::{
+        KernelDatapath, KernelLog, Ledger, Link, Mappings, PinDirectory, Pins, Tables, TunnelHook, Tunnels, XdpMode,
+    },
     journal, network, nexthop,
     record::{self, Recorder},
-    status::{FLOW_ENDED, InterfaceStatus, ServiceStatus, Status, TrafficStatus},
+    status::{FLOW_ENDED, InterfaceStatus, MasqueradeStatus, ServiceStatus, Status, TrafficStatus},
     sysctl::{self, Needs},
 };
 
@@ -68,6 +71,7 @@ async fn serve(config: Config, kernel_log: KernelLog) -> Result<()> {
     let controller = start_controller(&config, datapath, !fresh, mailbox)?;
     let watching = tokio::spawn(watch_network(config.clone(), orders.clone(), workshop));
     tokio::spawn(control);
+    tokio::spawn(sweep_masquerade(Pins::new(&config.gateway.pin_dir), config.gateway.masquerade_idle));
     let recorder = Recorder::start(&config, orders)?;
     let ended = wait_for_the_end(controller).await;
     watching.abort();
@@ -87,6 +91,21 @@ fn say(changed: Vec<sysctl::Changed>) {
 async fn watch_network(config: Config, orders: Orders, workshop: Workshop) {
     let (news, heard) = unbounded_channel();
     tokio::join!(nexthop::watch(&config, news), tunnels::pass_on(heard, orders, workshop));
+}
+
+/// Forgets flows to servers that masquerade when they are idle, also those of a server that does no more.
+async fn sweep_masquerade(pins: Pins, idle: Duration) {
+    // Of a full table each sweep takes some tenths of a second of a processor.
+    let pause = (idle / 8).clamp(Duration::from_millis(250), Duration::from_secs(30));
+    loop {
+        tokio::time::sleep(pause).await;
+        let pins = pins.clone();
+        // This thread follows the network.
+        let swept = tokio::task::spawn_blocking(move || Mappings::open(&pins)?.sweep(idle)).await;
+        if let Ok(Err(error)) = swept {
+            tracing::warn!("cannot forget idle flows of servers that masquerade: {error:#}");
+        }
+    }
 }
 
 /// Loads the program and puts it on the interfaces.
@@ -211,6 +230,7 @@ impl Observer {
                 .chain(lacks)
                 .collect(),
             gateway_stalls: stalls,
+            masquerade: self.count_masquerade(&services).await,
             services,
         })
     }
@@ -224,6 +244,17 @@ impl Observer {
 
     fn needs(&self) -> Needs {
         self.needs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn count_masquerade(&self, services: &[ServiceStatus]) -> Option<MasqueradeStatus> {
+        let mut servers = services.iter().flat_map(|service| &service.servers);
+        servers.find(|server| server.forwarding == Forwarding::Masquerade)?;
+        let pins = self.pins.clone();
+        // As below.
+        let count = tokio::task::spawn_blocking(move || Mappings::open(&pins).map(|mappings| mappings.count()));
+        let flows =
+            count.await.ok()?.inspect_err(|error| tracing::warn!("cannot count mapped ports: {error:#}")).ok()?;
+        Some(MasqueradeStatus { flows, most: Mappings::MOST })
     }
 
     /// What servers that drain still have.

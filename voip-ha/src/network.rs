@@ -50,6 +50,8 @@ pub struct Way {
     /// The address that is asked for an Ethernet address: a router's, which need not be of the destination's family, or the
     /// destination itself.
     pub neighbour: IpAddr,
+    /// The address that the gateway itself would send from.
+    pub source: Option<IpAddr>,
 }
 
 /// Ethernet addresses of neighbours that can be used, by interface index and address.
@@ -99,12 +101,14 @@ pub async fn way_to(handle: &Handle, destination: IpAddr) -> Result<Way> {
 }
 
 fn read_way(route: &RouteMessage, destination: IpAddr) -> Way {
-    let mut way = Way { ifindex: 0, neighbour: destination };
+    let mut way = Way { ifindex: 0, neighbour: destination, source: None };
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => way.ifindex = *index,
             RouteAttribute::Gateway(RouteAddress::Inet(router)) => way.neighbour = (*router).into(),
             RouteAttribute::Gateway(RouteAddress::Inet6(router)) => way.neighbour = (*router).into(),
+            RouteAttribute::PrefSource(RouteAddress::Inet(own)) => way.source = Some((*own).into()),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(own)) => way.source = Some((*own).into()),
             // An IPv4 route by an IPv6 router.
             RouteAttribute::Via(RouteVia::Inet6(router)) => way.neighbour = (*router).into(),
             _ => {}

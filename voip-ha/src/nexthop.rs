@@ -9,6 +9,7 @@
 //! what comes next, and that must not be the answer that we wait for.
 
 mod follow;
+mod mask;
 mod reading;
 mod view;
 

@@ -213,7 +213,8 @@ fn hop_text(hop: &NextHop, name: impl Fn(u32) -> String) -> String {
         return format!("by the stack, device {}, MTU {}", name(hop.ifindex), hop.mtu);
     }
     let tags: String = hop.vlans.iter().filter(|tag| tag.id != 0).map(|tag| format!(", VLAN {}", tag.id)).collect();
-    format!("{} by interface {}{tags}, MTU {}", mac_text(hop.destination), hop.ifindex, hop.mtu)
+    let mask = hop.mask.map_or_else(String::new, |mask| format!(", {mask}"));
+    format!("{} by interface {}{tags}, MTU {}{mask}", mac_text(hop.destination), hop.ifindex, hop.mtu)
 }
 
 fn difference(subject: &str, wanted: &str, found: &str) -> Difference {

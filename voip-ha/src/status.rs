@@ -31,8 +31,19 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// How often the gateway itself came late since the controller started.
     pub gateway_stalls: u64,
+    /// Flows to servers that masquerade; `None` if there is no such server, or it is not known.
+    pub masquerade: Option<MasqueradeStatus>,
     /// In the order of the configuration.
     pub services: Vec<ServiceStatus>,
+}
+
+/// How many flows have a port of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MasqueradeStatus {
+    /// So many.
+    pub flows: usize,
+    /// At most.
+    pub most: u32,
 }
 
 /// One interface with the XDP program.

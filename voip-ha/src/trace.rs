@@ -13,7 +13,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use anyhow::Result;
 use serde::Serialize;
-use voip_ha_ebpf::abi::ServerNumber;
+use voip_ha_ebpf::abi::{Outcome, ServerNumber};
 
 pub use self::headers::{Ends, Header, ends};
 use crate::{
@@ -116,8 +116,11 @@ impl Trace {
         let server = seen.server.and_then(|number| scene.servers.get(&number).copied());
         let service = scene.service(ends.as_ref(), server);
         let leaves_by = seen.leaves_by.map(device);
-        let facts =
-            reason::Facts { names: &scene.names, class: seen.class, service, server, ends, length: frame.len() };
+        // What a server sends to the gateway's own name is for the client that the program puts there.
+        let is_unmasked = matches!(seen.outcome, Outcome::ToClient | Outcome::ToClientByStack);
+        let told = if is_unmasked { self::ends(&seen.ran.frame) } else { ends };
+        let (names, class, length) = (&scene.names, seen.class, frame.len());
+        let facts = reason::Facts { names, class, service, server, ends: told.or(ends), length };
         // What is dropped has no after, and what is answered is another packet after.
         let goes_on = !matches!(seen.ran.act, XdpAction::Drop | XdpAction::Transmit);
         let after = goes_on.then_some(&seen.ran.frame[..]);

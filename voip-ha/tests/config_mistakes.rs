@@ -196,7 +196,11 @@ const CASES: &[Case] = &[
     Case(31, "vip = \"10.8.0.2\"", (31, 7, "service[1].vip", "is already service[0].server[1].address on line 24")),
     Case(24, "address = \"192.0.2.10\"", (24, 11, "service[0].server[1].address", "is already service[0].vip")),
     Case(37, "address = \"10.0.0.2\"", (37, 11, "service[1].server[0].address", "on line 20; each must be different")),
-    Case(21, "forwarding = \"tunnel\"", (21, 14, "service[0].server[0].forwarding", "use \"nat\" or \"dsr\"")),
+    Case(
+        21,
+        "forwarding = \"tunnel\"",
+        (21, 14, "service[0].server[0].forwarding", "use \"nat\", \"masquerade\" or \"dsr\""),
+    ),
     // Protection.
     Case(17, "protection = 50", (17, 14, "service[0].protection", "write it like `[service.protection]`")),
     Case(17, "protection.throttle = 50", (17, 12, "service[0].protection.throttle", "its keys are sip_packets_per_s")),

@@ -15,12 +15,13 @@ use std::cell::RefCell;
 use anyhow::{Context as _, Result, ensure};
 use voip_ha_ebpf::{
     abi::Outcome,
-    packet::{self, Frame},
-    steer::{pass_by, steer},
+    packet::{self, Frame, Network},
+    rewrite,
+    steer::{self, Verdict, pass_by, steer},
 };
 
 use self::{
-    judge::judge,
+    judge::{judge, noted, renamed},
     world::{CONTROL, World},
 };
 use crate::room::Room;
@@ -64,15 +65,51 @@ fn in_room(room: &mut Room, world: &World, frame: &[u8]) -> Result<Outcome> {
             return Ok(pass_by(reason).action.outcome);
         }
     };
-    ensure!(network.bounded() == network, "the bounds change {network:?}");
-    let verdict = steer(&mut Frame::from_slice(room.frame()), &network, world);
-    ensure!(room.frame() == frame, "the decision itself changed the frame: {verdict:?}");
+    let (network, verdict) = decide(room, world, network, frame)?;
+    let frame = &room.frame().to_vec();
     let done = world.carry_out(room, &network, &verdict);
     ensure!(room.is_whole(), "written in front of the frame: {verdict:?}");
     let after = room.frame();
     judge(world, frame, after, &verdict, &done)
         .with_context(|| format!("{verdict:?}\nbefore {frame:02x?}\nafter  {after:02x?}"))?;
     Ok(done.outcome)
+}
+
+/// Decides about the frame in the room, in which only what the gateway's own name stands for is another then.
+fn decide(room: &mut Room, world: &World, network: Network, frame: &[u8]) -> Result<(Network, Verdict)> {
+    ensure!(network.bounded() == network, "the bounds change {network:?}");
+    let network = unmask(room, world, network, frame)?;
+    let decided = room.frame().to_vec();
+    let mut verdict = steer(&mut Frame::from_slice(room.frame()), &network, world);
+    ensure!(room.frame() == decided, "the decision itself changed the frame: {verdict:?}");
+    noted(world, &decided, &verdict)?;
+    mask(room, world, &network, &mut verdict)?;
+    Ok((network, verdict))
+}
+
+/// Puts the client into a frame to the gateway's own name.
+fn unmask(room: &mut Room, world: &World, network: Network, frame: &[u8]) -> Result<Network> {
+    let found = steer::unmask(&mut Frame::from_slice(room.frame()), &network, world);
+    ensure!(room.frame() == frame, "looking changed the frame: {found:?}");
+    if !found.is_clients {
+        return Ok(network);
+    }
+    rewrite::unmask(&mut Frame::from_slice(room.frame()), &network, &found).context("it was found there")?;
+    renamed(frame, room.frame(), false).with_context(|| format!("{found:?}"))?;
+    packet::network(&mut Frame::from_slice(room.frame())).ok().context("no packet any more")
+}
+
+/// Gives a frame that was decided about the gateway's own name, as far as that is to be done before the verdict is.
+fn mask(room: &mut Room, world: &World, network: &Network, verdict: &mut Verdict) -> Result<()> {
+    if verdict.action.masked == 0 {
+        return Ok(());
+    }
+    let before = room.frame().to_vec();
+    let port = steer::mask(&mut Frame::from_slice(room.frame()), network, verdict, world);
+    ensure!(room.frame() == before, "looking changed the frame: {port:?}");
+    rewrite::mask(&mut Frame::from_slice(room.frame()), network, &verdict.action, &port)
+        .context("the decision has looked at the headers")?;
+    renamed(&before, room.frame(), true).with_context(|| format!("{port:?}"))
 }
 
 #[cfg(test)]

@@ -179,5 +179,6 @@ fn server(devices: &Devices, service: u8, place: u8) -> Ipv4 {
 
 fn next_hop(devices: &Devices, [a, b, c, d]: Ipv4) -> NextHop {
     let (ifindex, destination): (u32, Mac) = (devices.back_index(), [2, 0, a, b, c, d]);
-    NextHop { ifindex, mtu: MTU, source: devices.mac(ifindex), destination, vlans: Default::default(), by_stack: false }
+    let (source, vlans) = (devices.mac(ifindex), Default::default());
+    NextHop { ifindex, mtu: MTU, source, destination, vlans, by_stack: false, mask: None }
 }

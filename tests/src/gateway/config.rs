@@ -37,6 +37,9 @@ pub struct GatewaySection {
     pub control_socket: PathBuf,
     /// Where receipts and events are kept; gone when the lab is.
     pub state_dir: PathBuf,
+    /// Seconds until a port that stands for a phone may be another's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masquerade_idle_s: Option<u32>,
 }
 
 /// `[probe]` and `[service.server.probe]`
@@ -163,6 +166,7 @@ impl Config {
                 pin_dir: lab.pin_dir(),
                 control_socket: socket(lab),
                 state_dir: state_dir(lab),
+                masquerade_idle_s: None,
             },
             probe: Probe::default(),
             // A test makes more failovers in a minute than an hour may see.

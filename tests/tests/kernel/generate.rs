@@ -85,7 +85,7 @@ fn from_server(rng: &mut Rng) -> Vec<u8> {
     datagram(rng, from, to, ports)
 }
 
-fn datagram(rng: &mut Rng, from: Ipv4, to: Ipv4, ports: (u16, u16)) -> Vec<u8> {
+pub(crate) fn datagram(rng: &mut Rng, from: Ipv4, to: Ipv4, ports: (u16, u16)) -> Vec<u8> {
     let mut header = ip_header(from, to);
     header.time_to_live = pick(rng, &[64, 64, 64, 64, 64, 64, 255, 3, 2, 1, 0]);
     header.identification = rng.u16(..);
@@ -126,6 +126,16 @@ fn unreachable(rng: &mut Rng) -> Vec<u8> {
         true => (pick(rng, &[VIP, OTHER_VIP]), pick(rng, &CLIENTS), (ports.1, ports.0)),
         false => (pick(rng, &CLIENTS), about, ports),
     };
+    error(rng, reporter, from, about, ports)
+}
+
+/// The same, of the server or a router, about a datagram from `from` to this server.
+pub(crate) fn error_about(rng: &mut Rng, server: Ipv4, from: Ipv4, ports: (u16, u16)) -> Vec<u8> {
+    let reporter = if rng.bool() { server } else { ROUTER };
+    error(rng, reporter, from, server, ports)
+}
+
+fn error(rng: &mut Rng, reporter: Ipv4, from: Ipv4, about: Ipv4, ports: (u16, u16)) -> Vec<u8> {
     let mut quoted = datagram(rng, from, about, ports).split_off(ETHERNET);
     if rng.u8(..6) == 0 {
         let protocol = pick(rng, &[IpNumber::TCP.0, IpNumber::ICMP.0]);
@@ -163,7 +173,7 @@ fn unrelated(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// Does one thing that a fault or an attacker may do to a frame.
-fn garble(rng: &mut Rng, frame: &mut Vec<u8>) {
+pub(crate) fn garble(rng: &mut Rng, frame: &mut Vec<u8>) {
     const ETHERTYPE: usize = 12;
     const TOTAL_LENGTH: usize = ETHERNET + 2;
     const FRAGMENT: usize = ETHERNET + 6;

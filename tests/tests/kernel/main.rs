@@ -8,6 +8,7 @@ mod generate;
 mod judge;
 mod ledger;
 mod live;
+mod masquerade;
 mod model;
 mod net;
 mod noted;

@@ -14,14 +14,17 @@ use voip_ha::{
 };
 use voip_ha_ebpf::{
     abi::{
-        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentKey, Listing, MAX_PLACES,
-        MAX_SERVICES, MAX_WAYS, Outcome, ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord, server_index,
+        Address, CallKey, Class, Endpoint, Family, FirstFragment, FlowKey, FragmentEntry, FragmentKey, Listing,
+        MAX_PLACES, MAX_SERVICES, MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Outcome, ServerEntry, ServiceEntry,
+        ServicePlace, Slot, SteeringWord, server_index,
     },
     packet::{self, Datagram, Frame, Network},
     rewrite,
     sip::{Scan, Text, scan},
     steer::{self, Action, Hop, Kind, News, Note, Owner, Route, RouteQuery, Tables, Verdict},
 };
+
+mod masks;
 
 use super::{
     net::{self, BACK, FRONT},
@@ -30,6 +33,8 @@ use super::{
 };
 
 const UDP_HEADER: usize = 8;
+/// Nothing is idle or forgotten within a test.
+const NOW: u64 = 1;
 
 /// The tables of one moment.
 pub(crate) struct Model {
@@ -49,7 +54,9 @@ pub(crate) struct Memory(Rc<RefCell<Remembered>>);
 
 #[derive(Default)]
 struct Remembered {
-    fragments: HashMap<FragmentKey, FirstFragment>,
+    fragments: HashMap<FragmentKey, FragmentEntry>,
+    masks: HashMap<MaskKey, u16>,
+    masked: HashMap<MaskedKey, MaskedEntry>,
     flows: HashMap<FlowKey, u32>,
     calls: HashMap<CallKey, u32>,
 }
@@ -101,7 +108,7 @@ impl Tables for Model {
         self.ingress.get()
     }
     fn first_fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
-        self.memory.0.borrow().fragments.get(key).copied()
+        self.memory.0.borrow().fragments.get(key).and_then(|entry| entry.at_time(NOW))
     }
     fn flow(&self, key: &FlowKey) -> Owner {
         owner(self.memory.0.borrow().flows.get(key))
@@ -164,7 +171,8 @@ impl Model {
     ) -> (Ran, Place, Option<Noted>) {
         let mut bytes = frame.to_vec();
         self.ingress.set(from);
-        self.frame.replace(frame.to_vec());
+        self.unmask(&mut bytes);
+        self.frame.replace(bytes.clone());
         let network = match packet::network(&mut Frame::from_slice(&mut bytes)) {
             Ok(network) => network,
             Err(reason) => {
@@ -172,9 +180,14 @@ impl Model {
                 return (Ran { act: Act::Pass, frame: bytes }, place(None, Class::Other, outcome), None);
             }
         };
-        let verdict = steer::steer(&mut Frame::from_slice(&mut bytes), &network, self);
+        let mut verdict = steer::steer(&mut Frame::from_slice(&mut bytes), &network, self);
+        if verdict.action.masked != 0 {
+            let frame = &mut Frame::from_slice(&mut bytes);
+            let port = steer::mask(frame, &network, &mut verdict, self);
+            rewrite::mask(frame, &network, &verdict.action, &port).expect("steer looked at the headers");
+        }
         if let Some(first) = verdict.to_remember() {
-            self.memory.0.borrow_mut().fragments.insert(network.fragment_key(), first);
+            self.memory.0.borrow_mut().fragments.insert(network.fragment_key(), first.entry(NOW));
         }
         let Verdict { server, class, ref action, note, .. } = verdict;
         let (act, outcome) = carry_out(&mut bytes, &network, action);
@@ -192,6 +205,16 @@ impl Model {
         (Ran { act, frame: bytes }, place(server, class, outcome), noted)
     }
 
+    /// What the gateway's own name hides becomes the client.
+    fn unmask(&self, bytes: &mut [u8]) {
+        let frame = &mut Frame::from_slice(bytes);
+        let Ok(network) = packet::network(frame) else { return };
+        let found = steer::unmask(frame, &network, self);
+        if found.is_clients {
+            rewrite::unmask(frame, &network, &found).expect("it was found there");
+        }
+    }
+
     fn carry_out(&self, bytes: &mut Vec<u8>, network: &Network, action: &Action) -> (Act, Outcome) {
         let by_stack = |bytes: &mut Vec<u8>, outcome| {
             let frame = &mut Frame::from_slice(bytes);
@@ -207,9 +230,9 @@ impl Model {
             Kind::Redirect => (Act::Drop, Outcome::NoDevice),
             Kind::ByStack => by_stack(bytes, action.outcome),
             Kind::TellTooBig => {
-                let vip = steer::vip_of(network, self);
+                let teller = steer::teller(network, action, self);
                 bytes.splice(0..0, vec![0; rewrite::too_big_growth(network.family)]);
-                rewrite::too_big(&mut Frame::from_slice(bytes), network, vip, action.mtu).expect("it is larger");
+                rewrite::too_big(&mut Frame::from_slice(bytes), network, teller, action.mtu).expect("it is larger");
                 bytes.truncate(rewrite::too_big_length(network));
                 (Act::Transmit, Outcome::ToldTooBig)
             }

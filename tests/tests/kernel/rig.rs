@@ -120,7 +120,7 @@ pub(crate) fn next_hop(server: &str) -> Option<NextHop> {
 /// A way by the back device, without tags.
 pub(crate) fn by_back(destination: Mac) -> NextHop {
     let (source, vlans) = (net::mac(BACK), Default::default());
-    NextHop { ifindex: BACK, mtu: net::MTU, source, destination, vlans, by_stack: false }
+    NextHop { ifindex: BACK, mtu: net::MTU, source, destination, vlans, by_stack: false, mask: None }
 }
 
 impl Rig {

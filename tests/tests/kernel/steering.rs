@@ -120,8 +120,8 @@ fn every_outcome_is_counted_once_for_its_server_and_class() -> Result<()> {
         rig.steer_apart(PBX, [Some("master"), Some("cloud")], None)?;
         expect(rig, FRONT, &patched(request(SIP), 18, &[0, 9, 0, 185]), (Act::Drop, None, "other", O::Fragment))?;
         reached.insert(O::Fragment);
-        // Of services with protection: see there.
-        reached.extend([O::RateLimited, O::Denied]);
+        // Of services with protection, and of servers that masquerade: see there.
+        reached.extend([O::RateLimited, O::Denied, O::NoPort]);
         ensure!(reached == BTreeSet::from_iter(Outcome::ALL.iter().copied()), "only {reached:?}");
         Ok(())
     })

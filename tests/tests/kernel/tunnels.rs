@@ -122,7 +122,7 @@ fn the_program_of_tunnels_and_the_host_agree_about_every_random_frame_and_its_co
             for (service, vip, servers) in [(PBX, VIP, PBX_SERVERS), (TRUNK, OTHER_VIP, TRUNK_SERVERS)] {
                 let steered = steered_at_random(&mut rng, vip, servers);
                 let servers = [steered.signalling, steered.media, steered.draining];
-                rig.steer_as(service, servers, remembered_at_random(&mut rng, &steered))?;
+                rig.steer_as(service, servers, remembered_at_random(&mut rng, steered.affinity))?;
             }
             let model = Model::of(rig.datapath.tables(), &memory)?;
             for number in 0..BATCH {

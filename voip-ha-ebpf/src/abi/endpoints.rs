@@ -25,9 +25,9 @@ pub const ENDPOINT_PROBES: u32 = 8;
 ///
 /// | bits | |
 /// |---|---|
-/// | 0–7 | kind: 0 nothing, and nothing behind it; 1 VIP; 2 server; 3 nothing any more |
-/// | 8–15 | [`ServicePlace`] of the service |
-/// | 16–31 | [`Slot`] with the server's present entry; 0 for a VIP |
+/// | 0–7 | kind: 0 nothing, and nothing behind it; 1 VIP; 2 server; 3 nothing any more; 4 the gateway's own name |
+/// | 8–15 | [`ServicePlace`] of the service; 0 for the gateway's own name |
+/// | 16–31 | [`Slot`] with the server's present entry; 0 for the others |
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Endpoint(pub u64);
@@ -57,6 +57,7 @@ impl ServicePlace {
 const VIP: u64 = 1;
 const SERVER: u64 = 2;
 const REMOVED: u64 = 3;
+const MASK: u64 = 4;
 const KIND: u64 = 0xff;
 const PLACE_SHIFT: u32 = 8;
 const SLOT_SHIFT: u32 = 16;
@@ -66,6 +67,9 @@ impl Endpoint {
     pub const NONE: Self = Self(0);
     /// A row that was used. The search goes on behind it.
     pub const REMOVED: Self = Self(REMOVED);
+
+    /// An address of the gateway itself, in whose name servers get packets ([`Forwarding::Masquerade`](super::Forwarding)).
+    pub const MASK: Self = Self(MASK);
 
     /// A VIP of a service.
     pub const fn vip(place: ServicePlace) -> Self {
@@ -87,6 +91,17 @@ impl Endpoint {
     #[inline(always)]
     pub const fn is_server(self) -> bool {
         self.0 & KIND == SERVER
+    }
+
+    /// Whether it is an address of the gateway itself, in whose name servers get packets.
+    #[inline(always)]
+    pub const fn is_mask(self) -> bool {
+        self.0 & KIND == MASK
+    }
+
+    /// Whether it is anything.
+    pub const fn is_known(self) -> bool {
+        self.is_vip() || self.is_server() || self.is_mask()
     }
 
     /// The service that it belongs to.

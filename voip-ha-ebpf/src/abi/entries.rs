@@ -92,6 +92,12 @@ pub struct ServerEntry {
     pub by_stack: u32,
     /// The device's index in the map `DEVICES`; [`NO_EXIT`] if it is not there.
     pub exit: u32,
+    /// The gateway's own address, in whose name packets go to the server with [`Forwarding::Masquerade`]; [`Address::NONE`] otherwise.
+    pub mask: Address,
+    /// First and last port to be used with that: the first one even, the last one odd.
+    pub mask_ports: [u16; 2],
+    /// Seconds that a flow must be idle until its port may be another's.
+    pub mask_idle_s: u32,
 }
 
 /// The two addresses at the beginning of an Ethernet frame, as they lie there. In words, because the packet path copies them.
@@ -137,6 +143,9 @@ named_enum! {
         /// Nothing but Ethernet addresses is rewritten: the server has the VIP itself, on a loopback device, and answers clients
         /// directly.
         Dsr = "dsr",
+        /// As [`Forwarding::Nat`], and the source becomes the gateway's own address with a port that stands for the client: the server
+        /// needs no route to clients.
+        Masquerade = "masquerade",
     }
 }
 

@@ -27,6 +27,8 @@ pub struct FragmentEntry {
     pub slot: u32,
     /// The [`Class`] as a number in the lowest byte; the bit above that is set if the kernel's stack sent the first fragment.
     pub class: u32,
+    /// Of a datagram to the gateway's own name: the client that it is for. [`Address::NONE`] of all others.
+    pub client: Address,
 }
 
 /// The bit of [`FragmentEntry::class`] for that.
@@ -60,15 +62,28 @@ impl FirstFragment {
     #[inline(always)]
     pub fn entry(self, at: u64) -> FragmentEntry {
         match self {
-            Self::Passed => FragmentEntry { at, slot: 0, class: 0 },
+            Self::Passed => FragmentEntry { at, slot: 0, class: 0, client: Address::NONE },
             Self::OfServer { slot, class, by_stack } => {
-                FragmentEntry { at, slot: slot.0 + 1, class: class as u32 | if by_stack { BY_STACK } else { 0 } }
+                let class = class as u32 | if by_stack { BY_STACK } else { 0 };
+                FragmentEntry { at, slot: slot.0 + 1, class, client: Address::NONE }
             }
         }
     }
 }
 
 impl FragmentEntry {
+    /// That the fragments of a datagram to the gateway's own name are for this client.
+    #[inline(always)]
+    pub const fn masked(client: Address, at: u64) -> Self {
+        Self { at, slot: 0, class: 0, client }
+    }
+
+    /// The client that they are for; [`Address::NONE`] if that is not known.
+    #[inline(always)]
+    pub const fn client_at_time(&self, now: u64) -> Address {
+        if now.wrapping_sub(self.at) > FRAGMENTS_WAIT_NS { Address::NONE } else { self.client }
+    }
+
     /// What it says, if it is not from a datagram before this one.
     #[inline(always)]
     pub fn at_time(&self, now: u64) -> Option<FirstFragment> {

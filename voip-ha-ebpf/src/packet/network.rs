@@ -131,6 +131,12 @@ impl Network {
         Self { offset: self.offset & 0x3f, upper: self.upper & 0x3fff, tags: self.tags & 3, ..*self }
     }
 
+    /// Offset of what follows the IP header and its extensions.
+    #[inline(always)]
+    pub(crate) fn upper(&self) -> usize {
+        self.upper
+    }
+
     /// Offset past the last byte of the packet.
     #[inline(always)]
     pub(super) fn end(&self) -> usize {

@@ -17,6 +17,7 @@ mod errors;
 mod extensions;
 mod fragments;
 mod frames;
+mod masquerade;
 mod notes;
 mod tags;
 mod too_big;
@@ -167,8 +168,9 @@ fn every_outcome_that_the_decision_can_reach_is_reached_with_the_exact_verdict_b
             assert_eq!((verdict.server, verdict.class, verdict.action), (server, class, action), "{name}");
             seen.insert(action.outcome);
         }
-        // Only the program learns from the map of devices that a hop leads nowhere; senders are looked at in `admission`.
-        let elsewhere = [Outcome::NoDevice, Outcome::RateLimited, Outcome::Denied];
+        // Only the program learns from the map of devices that a hop leads nowhere; senders are looked at in `admission`, and mapped
+        // ports come after the decision.
+        let elsewhere = [Outcome::NoDevice, Outcome::RateLimited, Outcome::Denied, Outcome::NoPort];
         let all = Outcome::ALL.iter().copied().filter(|outcome| !elsewhere.contains(outcome)).collect();
         assert_eq!(seen, all, "{}", hosts.family);
     }

@@ -1,8 +1,8 @@
 //! Packets from a server.
 
-use super::{Action, FlipId, News, Note, Route, RouteQuery, Tables, Verdict, calls};
+use super::{Action, FlipId, Kind, News, Note, Route, RouteQuery, Tables, Verdict, calls};
 use crate::{
-    abi::{Address, Class, Endpoint, FirstFragment, Outcome, ServerNumber, ServiceEntry},
+    abi::{Address, Class, Endpoint, FirstFragment, Forwarding, Outcome, ServerNumber, ServiceEntry},
     packet::{Datagram, Network},
     rewrite::{Inside, Rewrite},
 };
@@ -53,6 +53,11 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, origin
     let rewrite = Rewrite { source: vip, destination: network.destination, inside: Inside::datagram(datagram.offset) };
     let mut verdict = plain(by_route(network, route, rewrite)).leading(network, origin.server.slot());
     let entry = tables.server(origin.server.slot(), network.family);
+    if verdict.action.kind == Kind::TellTooBig
+        && entry.is_some_and(|entry| entry.forwarding == Forwarding::Masquerade as u32)
+    {
+        verdict.action.masked = origin.server.slot().0 + 1;
+    }
     if entry.is_some_and(|entry| entry.ifindex == tables.ingress()) {
         let flip = FlipId { service: origin.index(), epoch: word.epoch() };
         let is_target = word.goes_to(class, number);

@@ -88,7 +88,7 @@ pub(super) fn later_fragment(network: &Network, to: &Towards<'_>, tables: &impl 
     };
     let mut action = send(network, slot, tables, |_| Inside::NO_PORTS);
     if by_stack && action.kind == Kind::Redirect {
-        action = Action::by_stack(action.rewrite, Outcome::ToServerByStack);
+        action = Action { kind: Kind::ByStack, outcome: Outcome::ToServerByStack, ..action };
     }
     Verdict::plain(Some(slot.server()), class, action)
 }
@@ -121,11 +121,12 @@ pub(super) fn send(
     // A server that calls its own VIP (two legs of a call that meet on it) would refuse a packet from its own address.
     let source = if !is_dsr && network.source == entry.address { network.destination } else { network.source };
     let rewrite = Rewrite { source, destination, inside: inside(destination) };
+    let masked = if entry.forwarding == Forwarding::Masquerade as u32 { slot.0 + 1 } else { 0 };
     // The device would drop it as well, but after it has been counted as redirected.
     if network.total_length > entry.mtu {
         // The stack would take what is still for the VIP for its own.
         if !network.dont_fragment() && !is_dsr {
-            return Action::by_stack(rewrite, Outcome::ToServerByStack);
+            return Action { masked, ..Action::by_stack(rewrite, Outcome::ToServerByStack) };
         }
         if !network.dont_fragment() || !network.may_be_told() {
             return Action::drop(Outcome::TooLarge);
@@ -136,8 +137,8 @@ pub(super) fn send(
         if is_dsr {
             return Action::drop(Outcome::NoDevice);
         }
-        return Action::by_stack(rewrite, Outcome::ToServerByStack);
+        return Action { masked, ..Action::by_stack(rewrite, Outcome::ToServerByStack) };
     }
     let hop = Hop { exit: entry.exit, ends: entry.ends, tags: entry.tags };
-    Action::redirect(rewrite, hop, Outcome::ToServer)
+    Action { masked, ..Action::redirect(rewrite, hop, Outcome::ToServer) }
 }

@@ -1,3 +1,4 @@
+mod masquerade;
 mod protection;
 
 use std::{
@@ -54,6 +55,8 @@ enum What {
     Devices,
     /// Limits and lists of the services, and the senders of SIP that lose most by them
     Protection,
+    /// Which ports of the gateway stand for which clients, towards servers that masquerade
+    Masquerade,
     /// Kinds and sizes of the maps
     Layout,
     /// Compare the maps with what the daemon wants; exit code 1 if they differ
@@ -79,6 +82,7 @@ impl Maps {
             Some(What::Counters) => vec![counters(&tables)?],
             Some(What::Devices) => vec![devices(&tables)?],
             Some(What::Protection) => vec![protection::protection(&tables)?],
+            Some(What::Masquerade) => vec![masquerade::masquerade(&tables)?],
             Some(What::Layout) => vec![layout(&pins)?],
             None => vec![services(&tables)?, servers(&Ledger::open(&pins)?)?, counters(&tables)?, devices(&tables)?],
         };

@@ -12,7 +12,7 @@ use crate::{
     datapath::XdpMode,
     decision::Choice,
     detector::Health,
-    status::{InterfaceStatus, ServerStatus, ServiceStatus, Status},
+    status::{InterfaceStatus, MasqueradeStatus, ServerStatus, ServiceStatus, Status},
 };
 
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,6 +63,9 @@ fn describe(status: &Status) -> String {
     if status.gateway_stalls > 0 {
         let stalls = format!("the gateway itself came late {} times; see `voip-ha events`", status.gateway_stalls);
         let _ = writeln!(text, "  {}", styled(CAUTION, stalls));
+    }
+    if let Some(MasqueradeStatus { flows, most }) = status.masquerade {
+        let _ = writeln!(text, "  masquerade: {flows} of {most} flows");
     }
     for service in &status.services {
         text.push('\n');

@@ -42,6 +42,9 @@ fn gateway(table: &Spanned<raw::Gateway>, findings: &mut Findings<'_>) -> Option
         optional("gateway.control_socket", &raw.control_socket, findings, |text| values::socket_path(text));
     let control_group = optional("gateway.control_group", &raw.control_group, findings, |text| values::group(text));
     let state_dir = optional("gateway.state_dir", &raw.state_dir, findings, |text| values::absolute_path(text));
+    let idle = optional("gateway.masquerade_idle_s", &raw.masquerade_idle_s, findings, |seconds| {
+        values::number(*seconds, 1..=86_400).map(Duration::from_secs)
+    });
     Some(Gateway {
         front: front?,
         back: back?,
@@ -50,6 +53,7 @@ fn gateway(table: &Spanned<raw::Gateway>, findings: &mut Findings<'_>) -> Option
         control_socket: control_socket?.unwrap_or_else(|| DEFAULT_CONTROL_SOCKET.into()),
         control_group: control_group?,
         state_dir: state_dir?.unwrap_or_else(|| DEFAULT_STATE_DIR.into()),
+        masquerade_idle: idle?.unwrap_or(Duration::from_secs(300)),
     })
 }
 

@@ -27,6 +27,7 @@ pub(super) struct Gateway {
     pub(super) control_socket: Option<Spanned<String>>,
     pub(super) control_group: Option<Spanned<String>>,
     pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) masquerade_idle_s: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -135,6 +136,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("gateway.control_socket", "control_socket = \"/run/voip-ha/control.sock\""),
     ("gateway.control_group", "control_group = \"voip\""),
     ("gateway.state_dir", "state_dir = \"/var/lib/voip-ha\""),
+    ("gateway.masquerade_idle_s", "masquerade_idle_s = 300"),
     ("probe", "[probe]"),
     ("probe.preset", "preset = \"lan\""),
     ("probe.interval_ms", "interval_ms = 20"),

@@ -129,6 +129,7 @@ pub(super) fn forwarding(text: &str) -> Checked<Forwarding> {
     match text {
         "nat" => Ok(Forwarding::Nat),
         "dsr" => Ok(Forwarding::Dsr),
-        _ => Err(format!("{text:?} is not known; use \"nat\" or \"dsr\"")),
+        "masquerade" => Ok(Forwarding::Masquerade),
+        _ => Err(format!("{text:?} is not known; use \"nat\", \"masquerade\" or \"dsr\"")),
     }
 }

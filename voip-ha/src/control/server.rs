@@ -205,6 +205,7 @@ mod tests {
             control_socket: control_socket.to_owned(),
             control_group: None,
             state_dir: "/var/lib/voip-ha".into(),
+            masquerade_idle: std::time::Duration::from_secs(300),
         }
     }
 

@@ -31,6 +31,7 @@ const HOP: NextHop = NextHop {
     destination: [4; 6],
     vlans: [VlanTag { protocol: 0, id: 0 }; 2],
     by_stack: false,
+    mask: None,
 };
 
 /// What a datapath was told, and has to tell.

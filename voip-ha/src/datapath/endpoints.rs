@@ -21,18 +21,17 @@ impl Endpoints {
         Ok(Self(Mapped::open(pins, tables::ENDPOINTS, ENDPOINT_ROWS * WORDS)?))
     }
 
-    /// Every VIP and every address of a server, in the order of the addresses.
+    /// Every VIP, every address of a server and every one of the gateway's own names, in the order of the addresses.
     pub fn all(&self) -> Vec<(Address, Endpoint)> {
         let rows = (0..ENDPOINT_ROWS).map(|row| (self.address(row), self.endpoint(row)));
-        let mut all: Vec<_> = rows.filter(|(_, endpoint)| endpoint.is_vip() || endpoint.is_server()).collect();
+        let mut all: Vec<_> = rows.filter(|(_, endpoint)| endpoint.is_known()).collect();
         all.sort_unstable_by_key(|(address, _)| *address);
         all
     }
 
     /// What an address is; [`Endpoint::NONE`] if it is nobody's.
     pub fn get(&self, address: Address) -> Endpoint {
-        let known = |endpoint: &Endpoint| endpoint.is_vip() || endpoint.is_server();
-        self.row_of(address).map(|row| self.endpoint(row)).filter(known).unwrap_or(Endpoint::NONE)
+        self.row_of(address).map(|row| self.endpoint(row)).filter(|found| found.is_known()).unwrap_or(Endpoint::NONE)
     }
 
     /// Says what an address is.
@@ -44,7 +43,7 @@ impl Endpoints {
         let row = match self.row_of(address) {
             Some(row) => row,
             None => {
-                let is_free = |row: &u32| !self.endpoint(*row).is_vip() && !self.endpoint(*row).is_server();
+                let is_free = |row: &u32| !self.endpoint(*row).is_known();
                 let free = rows_of(&address).find(is_free);
                 free.with_context(|| format!("no row is free for {}", std::net::IpAddr::from(address)))?
             }

@@ -14,13 +14,13 @@ use voip_ha_ebpf::abi::{
 use super::{
     Attachment, Datapath, Heard, KernelLog, Link, Memory, NextHop, PinDirectory, Signal, Steering, Tables, link,
     mapped::{Signs, Words},
-    object,
+    masks, object,
     places::{self, Place, Places},
     signals::Signals,
     tables::protection_bits,
 };
 use crate::{
-    config::{Addresses, Config, Server, Service},
+    config::{Addresses, Config, Gateway, Server, Service},
     decision::Choice,
     ids::{Family, ServerId, ServiceId},
 };
@@ -70,6 +70,9 @@ impl KernelDatapath {
         let interfaces = config.gateway.interfaces();
         let pins = self.directory.pins();
         self.has_calls = object::link_programs(&self.object, pins)?;
+        if masks::are_wanted(config, &self.tables) {
+            object::link_unmask(&self.object, pins)?;
+        }
         let program = object::program(&mut self.object)?;
         let attachments = link::attach_all(program, pins, &config.gateway)?;
         for link in links {
@@ -77,8 +80,12 @@ impl KernelDatapath {
         }
         // A controller that died in the middle of a count.
         self.tables.clear_flows()?;
+        self.tables.mappings.remove_locks();
         self.places.remove_others(config, &mut self.tables, &self.words)?;
         self.fill(config)?;
+        if !masks::are_wanted(config, &self.tables) {
+            object::unlink_unmask(self.directory.pins())?;
+        }
         link::detach_others(self.directory.pins(), &interfaces)?;
         self.tables.remove_other_links(links)?;
         Ok(attachments)
@@ -103,13 +110,13 @@ impl KernelDatapath {
         let mut newcomers = Vec::new();
         for (id, _, server) in config.servers() {
             if self.is_known(&server.addresses) {
-                self.readdress(id, server)?;
+                self.readdress(id, server, &config.gateway)?;
             } else {
                 // It may have been here before: what its number counted and where it was is history.
                 newcomers.push(id);
                 let slot = self.places.servers[id.0].slot;
                 self.tables.forget(slot.server())?;
-                self.write_slot(slot, own_entries(server))?;
+                self.write_slot(slot, own_entries(server, &config.gateway))?;
             }
         }
         self.places.set_words_right(&self.words, |server| !newcomers.contains(&server));
@@ -123,6 +130,7 @@ impl KernelDatapath {
             let vip = Endpoint::vip(self.places.services[index]);
             places::keys(&service.vips).into_iter().try_for_each(|address| self.tables.endpoints.put(address, vip))?;
         }
+        masks::remove_others(&self.places, &self.tables)?;
         self.tables.keep_protection(&self.places.services)
     }
 
@@ -132,11 +140,11 @@ impl KernelDatapath {
     }
 
     /// A server that stays may have got another address beside the one that it is known by, or lost one, or be reached otherwise.
-    fn readdress(&mut self, id: ServerId, server: &Server) -> Result<()> {
+    fn readdress(&mut self, id: ServerId, server: &Server, gateway: &Gateway) -> Result<()> {
         let slot = self.places.servers[id.0].slot;
-        let (old, mut new) = (self.entries(slot)?, own_entries(server));
+        let (old, mut new) = (self.entries(slot)?, own_entries(server, gateway));
         for (old, new) in old.iter().zip(&mut new).filter(|(old, new)| old.address == new.address) {
-            *new = ServerEntry { forwarding: new.forwarding, ..*old };
+            *new = masks::reached_as(new, old);
         }
         if new != old {
             self.write_slot(slot.other_bank(), new)?;
@@ -237,9 +245,12 @@ impl Datapath for KernelDatapath {
         let exit = self.tables.exit(hop.ifindex)?;
         let mut new = old;
         let entry = &mut new[family as usize];
-        let NextHop { ifindex, mtu, source, destination, vlans, by_stack } = hop;
+        let NextHop { ifindex, mtu, source, destination, vlans, by_stack, mask } = hop;
         let (ends, tags, by_stack) = (Ends::new(destination, source), vlans.map(Into::into), by_stack.into());
         *entry = ServerEntry { ifindex, mtu, ends, tags, by_stack, exit, ..*entry };
+        if let Some(mask) = mask {
+            masks::put(entry, mask, &self.tables)?;
+        }
         if new == old {
             return Ok(());
         }
@@ -255,7 +266,7 @@ impl Datapath for KernelDatapath {
         // The same servers, so the same epoch.
         let named = word.named().map(|named| Some(if named == slot { fresh } else { named }));
         self.words.store(index, word.with(named));
-        Ok(())
+        masks::remove_others(&self.places, &self.tables)
     }
 
     fn next_hop(&self, server: ServerId, family: Family) -> Option<NextHop> {
@@ -281,11 +292,12 @@ impl Datapath for KernelDatapath {
 type Entries = [ServerEntry; FAMILIES as usize];
 
 /// The entries of a server that nothing is known of but what the configuration says.
-fn own_entries(server: &Server) -> Entries {
+fn own_entries(server: &Server, gateway: &Gateway) -> Entries {
     Family::ALL.map(|family| {
         let address = server.addresses.of(family).map_or(Address::NONE, Address::from);
         let forwarding = server.forwarding.in_kernel() as u32;
-        ServerEntry { address, forwarding, exit: NO_EXIT, ..ServerEntry::default() }
+        let mask_idle_s = gateway.masquerade_idle.as_secs() as u32;
+        ServerEntry { address, forwarding, exit: NO_EXIT, mask_idle_s, ..ServerEntry::default() }
     })
 }
 

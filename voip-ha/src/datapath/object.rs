@@ -6,7 +6,7 @@ use aya::{
     maps::ProgramArray,
     programs::{SchedClassifier, Xdp},
 };
-use voip_ha_ebpf::abi::{ANY_CALL, ANY_ERROR, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT};
+use voip_ha_ebpf::abi::{ANY_CALL, ANY_ERROR, ANY_MESSAGE, ANY_PACKET, ANY_VERDICT, FROM_MASK, TO_MASK};
 
 use super::{pins::Pins, tables};
 
@@ -14,21 +14,25 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha
 /// Name of the program that interfaces run, in the object and in the kernel.
 pub(super) const PROGRAM: &str = "voip_ha";
 /// Names of those that it goes on in, with their indexes in the map `PROGRAMS`.
-const OTHERS: [(u32, &str); 5] = [
+const OTHERS: [(u32, &str); 6] = [
     (ANY_VERDICT, "voip_ha_act"),
+    (FROM_MASK, "voip_ha_mask"),
     (ANY_ERROR, "voip_ha_errors"),
     (ANY_PACKET, "voip_ha_any"),
     (ANY_CALL, "voip_ha_calls"),
     (ANY_MESSAGE, "voip_ha_scan"),
 ];
 /// Names of those that the programs of tunnels go on in, with their indexes.
-const TUNNEL: [(u32, &str); 5] = [
+const TUNNEL: [(u32, &str); 6] = [
     (ANY_VERDICT, "voip_ha_tunnel_act"),
+    (TO_MASK, "voip_ha_tunnel_unmask"),
     (ANY_ERROR, "voip_ha_tunnel_errors"),
     (ANY_PACKET, "voip_ha_tunnel_any"),
     (ANY_CALL, "voip_ha_tunnel_calls"),
     (ANY_MESSAGE, "voip_ha_tunnel_scan"),
 ];
+/// Name of the one that packets from servers that masquerade go through first.
+const UNMASK: &str = "voip_ha_unmask";
 /// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -67,7 +71,9 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
             result => result.with_context(|| format!("the kernel refuses the XDP program {name}"))?,
         }
     }
-    program(&mut object)?.load().with_context(|| format!("the kernel refuses the XDP program {PROGRAM}"))?;
+    for name in [UNMASK, PROGRAM] {
+        named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
+    }
     Ok(object)
 }
 
@@ -110,6 +116,33 @@ pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
         }
     }
     Ok(linked == OTHERS.len())
+}
+
+/// Lets packets go by the program that knows what is for clients among what is for the gateway. It has to be so before the first of the
+/// gateway's own names is in `ENDPOINTS`.
+///
+/// # Errors
+///
+/// The map cannot be written.
+pub(super) fn link_unmask(object: &Ebpf, pins: &Pins) -> Result<()> {
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
+    let program: &Xdp = object.program(UNMASK).with_context(|| format!("no program {UNMASK}"))?.try_into()?;
+    programs.set(TO_MASK, program.fd()?, 0).context("cannot write PROGRAMS")
+}
+
+/// Takes it out of the way again, as long as there is no such name.
+///
+/// # Errors
+///
+/// The map cannot be written.
+pub(super) fn unlink_unmask(pins: &Pins) -> Result<()> {
+    let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
+    match programs.clear_index(&TO_MASK) {
+        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        result => result.context("cannot write PROGRAMS"),
+    }
 }
 
 /// The XDP program that interfaces run, of a loaded object, to be changed.

@@ -76,6 +76,9 @@ impl Replica {
         let object = object::load(pins.pins(), KernelLog::Off)?;
         object::link_programs(&object, pins.pins())?;
         let mut tables = Tables::open(pins.pins())?;
+        if contents.endpoints.iter().any(|(_, endpoint)| endpoint.is_mask()) {
+            object::link_unmask(&object, pins.pins())?;
+        }
         contents.write(&mut tables)?;
         tables.copy_memory(&live_tables);
         tables.copy_protection(&live_tables)?;

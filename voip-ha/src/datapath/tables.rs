@@ -1,6 +1,7 @@
 //! The maps of the kernel side, opened from their pins and typed. Used by the controller to write, and by the command
 //! line to show what the kernel holds.
 
+mod counters;
 mod forget;
 mod links;
 mod protection;
@@ -9,22 +10,21 @@ mod take;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
-use aya::maps::{
-    Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuValues, lpm_trie::Key,
-};
+use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapInfo, MapType, PerCpuArray, lpm_trie::Key};
 use serde::Serialize;
 use voip_ha_ebpf::abi::{
-    Address, CallEntry, CallKey, Class, Counter, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey,
-    FragmentEntry, FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS,
-    MAX_FRAGMENTS, MAX_LISTED, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS,
-    Outcome, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey,
-    SteeringWord, Tally, TrafficEntry, server_index, tally_index,
+    Address, CallEntry, CallKey, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry,
+    FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
+    MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES,
+    MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
+    ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry, server_index,
 };
 
-pub use self::{links::Link, protection::Source};
+pub use self::{counters::Traffic, links::Link, protection::Source};
 pub(super) use self::{protection::bits as protection_bits, take::CountedAs};
 use super::{
     endpoints::Endpoints,
+    mappings::Mappings,
     pins::{Pins, exists},
 };
 use crate::{config::Addresses, ids::Family};
@@ -56,6 +56,10 @@ const FLIPS: &str = "FLIPS";
 const FLOWS: &str = "FLOWS";
 const CALLS: &str = "CALLS";
 const FRAGMENTS: &str = "FRAGMENTS";
+/// Opened by `mappings`.
+pub(super) const MASKS: &str = "MASKS";
+/// Likewise.
+pub(super) const MASKED: &str = "MASKED";
 const LIMITS: &str = "LIMITS";
 const LISTED: &str = "LISTED";
 const SOURCES: &str = "SOURCES";
@@ -63,7 +67,7 @@ const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 18] = [
+const LAYOUTS: [Layout; 20] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -73,6 +77,8 @@ const LAYOUTS: [Layout; 18] = [
     Layout::of::<FlowKey, FlowEntry>(FLOWS, MapType::Hash, MAX_FLOWS),
     Layout::of::<CallKey, CallEntry>(CALLS, MapType::LruHash, MAX_CALLS),
     Layout::of::<FragmentKey, FragmentEntry>(FRAGMENTS, MapType::LruHash, MAX_FRAGMENTS),
+    Layout::of::<MaskKey, u32>(MASKS, MapType::Hash, MAX_MASKS),
+    Layout::of::<MaskedKey, MaskedEntry>(MASKED, MapType::Hash, MAX_MASKED),
     Layout::of::<u32, LimitEntry>(LIMITS, MapType::Array, MAX_PLACES),
     Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
     Layout::of::<SourceKey, SourceEntry>(SOURCES, MapType::LruHash, MAX_SOURCES),
@@ -131,22 +137,6 @@ pub struct MapFacts {
     pub max_entries: u32,
 }
 
-/// Packets and bytes of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Traffic {
-    /// The server concerned; `None` for packets that no server is concerned with.
-    #[serde(skip)]
-    pub server: Option<ServerNumber>,
-    /// `sip`, `rtp` or `other`.
-    pub class: &'static str,
-    /// What became of the packets.
-    pub outcome: &'static str,
-    /// Frames, over all CPUs.
-    pub packets: u64,
-    /// Bytes of those frames, Ethernet header included.
-    pub bytes: u64,
-}
-
 /// A service, as the kernel knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelService {
@@ -189,6 +179,8 @@ pub struct Tables {
     pub calls: HashMap<MapData, CallKey, CallEntry>,
     /// Datagram → what became of its first fragment.
     pub fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
+    /// The mapped ports of servers that masquerade.
+    pub mappings: Mappings,
     /// Place → what senders of SIP may send.
     limits: Array<MapData, LimitEntry>,
     /// Place and prefix → whether its senders are exempt or denied.
@@ -222,6 +214,7 @@ impl Tables {
             flows: open(pins, FLOWS)?.try_into()?,
             calls: open(pins, CALLS)?.try_into()?,
             fragments: open(pins, FRAGMENTS)?.try_into()?,
+            mappings: Mappings::open(pins)?,
             limits: open(pins, LIMITS)?.try_into()?,
             listed: open(pins, LISTED)?.try_into()?,
             sources: open(pins, SOURCES)?.try_into()?,
@@ -231,7 +224,7 @@ impl Tables {
         })
     }
 
-    /// Copies what packets leave behind and others are judged by: first fragments, flows and calls. It changes all the time; what
+    /// Copies what packets leave behind and others are judged by: first fragments, flows, calls and mapped ports. It changes all the time; what
     /// cannot be read or written is left out.
     pub(super) fn copy_memory(&mut self, live: &Self) {
         for (key, entry) in live.fragments.iter().take(MAX_FRAGMENTS as usize).flatten() {
@@ -243,6 +236,7 @@ impl Tables {
         for (key, entry) in live.calls.iter().take(MAX_CALLS as usize).flatten() {
             let _ = self.calls.insert(key, entry, 0);
         }
+        self.mappings.copy(&live.mappings);
     }
 
     /// Every server, in the order of the numbers.
@@ -305,49 +299,6 @@ impl Tables {
     /// The map cannot be read.
     pub fn signs(&self, server: ServerNumber) -> Result<TrafficEntry> {
         self.signs.get(&server.0, 0).with_context(|| format!("cannot read TRAFFIC[{}]", server.0))
-    }
-
-    /// What became of the packets of one server, or of those that no server is concerned with. Zeros are left out.
-    ///
-    /// # Errors
-    ///
-    /// The map cannot be read.
-    pub fn traffic(&self, server: Option<ServerNumber>) -> Result<Vec<Traffic>> {
-        let mut traffic = Vec::new();
-        for &class in Class::ALL {
-            for (outcome, Counter { packets, bytes }) in self.outcomes(server, class)? {
-                if packets > 0 {
-                    traffic.push(Traffic { server, class: class.name(), outcome: outcome.name(), packets, bytes });
-                }
-            }
-        }
-        Ok(traffic)
-    }
-
-    /// What all CPUs have counted of one class of packets, by outcome.
-    ///
-    /// # Errors
-    ///
-    /// The map cannot be read.
-    pub fn outcomes(&self, server: Option<ServerNumber>, class: Class) -> Result<Vec<(Outcome, Counter)>> {
-        let tallies = self.tallies(tally_index(server, class))?;
-        let sum = |outcome: Outcome, of: fn(&Counter) -> u64| {
-            tallies.iter().map(|tally| of(&tally.outcomes[outcome as usize])).sum()
-        };
-        let counter = |outcome| Counter {
-            packets: sum(outcome, |counter| counter.packets),
-            bytes: sum(outcome, |counter| counter.bytes),
-        };
-        Ok(Outcome::ALL.iter().map(|&outcome| (outcome, counter(outcome))).collect())
-    }
-
-    /// What each CPU has counted.
-    ///
-    /// # Errors
-    ///
-    /// The map cannot be read.
-    pub fn tallies(&self, index: u32) -> Result<PerCpuValues<Tally>> {
-        self.counters.get(&index, 0).with_context(|| format!("cannot read COUNTERS[{index}]"))
     }
 
     /// Size and memory of all maps.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 use anyhow::{Context as _, Result};
 use rtnetlink::Handle;
 
+use super::mask;
 use crate::network::{self, Interface, Neighbours, Stack, StackError, Way};
 
 /// The kernel answers within microseconds, or the answer is lost.
@@ -19,6 +20,8 @@ pub(super) struct Questions {
     pub(super) known: Vec<u32>,
     /// Whether these are to be read again as well.
     pub(super) links: bool,
+    /// Whether ports are needed that may stand for clients.
+    pub(super) mask_ports: bool,
 }
 
 /// What the kernel said.
@@ -31,6 +34,8 @@ pub(super) struct Reading {
     pub(super) neighbours: Neighbours,
     /// What the interfaces are that ways lead by, but for those that are known.
     pub(super) strangers: HashMap<u32, Result<Stack, StackError>>,
+    /// First and last port that may stand for clients; nothing if not asked for.
+    pub(super) mask_ports: Option<Result<[u16; 2], String>>,
 }
 
 /// Asks the questions one after the other.
@@ -40,6 +45,9 @@ pub(super) struct Reading {
 /// The kernel does not answer. That there is no way to a server is an answer.
 pub(super) async fn read(handle: &Handle, questions: Questions) -> Result<Reading> {
     let mut reading = Reading { neighbours: network::neighbours(handle).await?, ..Reading::default() };
+    if questions.mask_ports {
+        reading.mask_ports = Some(mask::ports());
+    }
     if questions.links {
         for &index in &questions.known {
             reading.links.push((index, network::interface_at(handle, index).await?));

@@ -11,12 +11,12 @@ use rtnetlink::{
 use voip_ha_ebpf::abi::Mac;
 
 use super::{
-    News,
+    News, mask,
     reading::{Questions, Reading},
 };
 use crate::{
     config::{Config, Forwarding},
-    datapath::{NextHop, VlanTag},
+    datapath::{Mask, NextHop, VlanTag},
     ids::{Family, ServerId},
     network::{self, Interface, Stack, StackError, Tunnel, Way},
 };
@@ -37,6 +37,8 @@ pub(super) struct View {
     targets: Vec<Target>,
     /// Indexes of the VLAN interfaces and tunnels that ways lead by.
     others: Vec<u32>,
+    /// What cannot stand for clients.
+    vips: Vec<IpAddr>,
 }
 
 struct Watched {
@@ -61,6 +63,8 @@ struct Target {
     is_probed: bool,
     /// Packets reach the server with the VIP as their destination, so a router would send them back.
     has_vip: bool,
+    /// Packets reach the server in the gateway's own name.
+    masquerades: bool,
     /// The latest way that the kernel had.
     way: Option<Way>,
     /// Index of the front or back interface at its bottom.
@@ -80,9 +84,13 @@ impl View {
         }
         let addresses = config.servers().flat_map(|(id, _, server)| server.addresses.iter().map(move |one| (id, one)));
         let mut view = Self::new(interfaces, addresses);
-        for (id, _, _) in config.servers().filter(|(_, _, server)| server.forwarding == Forwarding::Dsr) {
-            view.targets.iter_mut().filter(|target| target.server == id).for_each(|target| target.has_vip = true);
+        for (id, _, server) in config.servers() {
+            for target in view.targets.iter_mut().filter(|target| target.server == id) {
+                target.has_vip = server.forwarding == Forwarding::Dsr;
+                target.masquerades = server.forwarding == Forwarding::Masquerade;
+            }
         }
+        view.vips = config.services.iter().flat_map(|service| service.vips.iter()).collect();
         Ok(view)
     }
 
@@ -100,12 +108,15 @@ impl View {
         let mut last = None;
         let target = |(server, address)| {
             let is_probed = last.replace(server) != Some(server);
-            Target { server, family: Family::of(address), address, is_probed, has_vip: false, way: None, bottom: None }
+            let family = Family::of(address);
+            let (has_vip, masquerades) = (false, false);
+            Target { server, family, address, is_probed, has_vip, masquerades, way: None, bottom: None }
         };
         Self {
             interfaces: interfaces.into_iter().map(watched).collect(),
             targets: addresses.map(target).collect(),
             others: Vec::new(),
+            vips: Vec::new(),
         }
     }
 
@@ -118,6 +129,7 @@ impl View {
             addresses: self.targets.iter().map(|target| target.address).collect(),
             known: self.interfaces.iter().map(|watched| watched.index).collect(),
             links: need == Need::Everything,
+            mask_ports: self.targets.iter().any(|target| target.masquerades),
         }
     }
 
@@ -204,17 +216,25 @@ impl View {
 
     fn way(&self, target: &Target, way: &Result<Way, String>, reading: &Reading) -> News {
         let Target { server, family, .. } = *target;
-        let found =
-            way.as_ref().map_err(String::clone).and_then(|way| target.may_go(way)).and_then(|way| {
-                match reading.strangers.get(&way.ifindex) {
-                    Some(Err(StackError::Tunnel(tunnel))) => target.by_tunnel(tunnel),
-                    _ => self.hop(way, reading),
-                }
-            });
+        let found = way.as_ref().map_err(String::clone).and_then(|way| target.may_go(way)).and_then(|way| {
+            let (hop, name) = match reading.strangers.get(&way.ifindex) {
+                Some(Err(StackError::Tunnel(tunnel))) => target.by_tunnel(tunnel)?,
+                _ => self.hop(way, reading)?,
+            };
+            Ok((NextHop { mask: self.mask(target, way, reading)?, ..hop }, name))
+        });
         match found {
             Ok((hop, interface)) => News::Way { server, family, hop, interface },
             Err(why) => News::NoWay { server, family, why },
         }
+    }
+
+    fn mask(&self, target: &Target, way: &Way, reading: &Reading) -> Result<Option<Mask>, String> {
+        if !target.masquerades {
+            return Ok(None);
+        }
+        let ports = reading.mask_ports.clone().unwrap_or_else(|| Err("its ports were not read".to_owned()));
+        mask::of(way, &self.vips, ports).map(Some)
     }
 
     /// The next hop of a way, and the name of the interface that it leaves by.
@@ -288,7 +308,7 @@ impl Target {
 
 /// A way whose neighbour is to be found yet.
 fn to_nobody(ifindex: u32, mtu: u32, source: Mac, vlans: [VlanTag; 2]) -> NextHop {
-    NextHop { ifindex, mtu, source, destination: [0; 6], vlans, by_stack: false }
+    NextHop { ifindex, mtu, source, destination: [0; 6], vlans, by_stack: false, mask: None }
 }
 
 /// A bridge tells of its ports by messages of the same kind: a port that leaves it is not removed.

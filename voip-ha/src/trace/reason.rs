@@ -81,6 +81,10 @@ pub(super) fn sentence(outcome: Outcome, facts: &Facts<'_>) -> String {
                 .and_then(|service| service.protection.sip)
                 .map_or("less".to_owned(), |limit| limit.to_string())
         ),
+        Outcome::NoPort => format!(
+            "no port of the gateway is left that could stand for {from} at {server}: see `voip-ha maps masquerade`; or an ICMP error \
+             about a flow that has none any more"
+        ),
         Outcome::Denied => format!("{service} denies {from}: see `voip-ha maps protection`"),
         Outcome::Malformed => "the lengths of frame, packet and datagram contradict each other".to_owned(),
         passed => passed_because(passed, facts),

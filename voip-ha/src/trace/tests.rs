@@ -48,6 +48,7 @@ fn plan() -> Plan {
             destination: [4; 6],
             vlans: Default::default(),
             by_stack: false,
+            mask: None,
         };
         let next_hops = NextHops { v4: Some(hop), v6: None };
         ServerPlan { addresses: address.into(), forwarding: Forwarding::Nat, next_hops }

@@ -1,5 +1,7 @@
 //! Which addresses a rewritten packet may have.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use voip_ha_ebpf::{
     abi::{Family, Forwarding},
@@ -8,7 +10,7 @@ use voip_ha_ebpf::{
 
 use super::{
     wire::Packet,
-    world::{SERVERS, Server, World},
+    world::{GATEWAY, SERVERS, Server, World},
 };
 
 /// It goes from a VIP to the server that packets of its class go to, by that server's next hop.
@@ -33,9 +35,15 @@ pub(super) fn to_server(world: &World, old: &Packet<'_>, new: &Packet<'_>, hop: 
     let receiver = new.destination;
     if let (Some(old), Some(new)) = (&quoted, &new.quoted()) {
         ensure!((old.source, new.source) == (vip, receiver), "about a packet that {receiver:?} did not send");
-        ensure!(old.destination == new.destination, "about a packet to somebody else");
+        let is_masked = masquerades(receiver) && GATEWAY.has(new.destination);
+        ensure!(old.destination == new.destination || is_masked, "about a packet to somebody else");
     }
     Ok(())
+}
+
+fn masquerades(server: IpAddr) -> bool {
+    let has = |known: &Server| known.address(Family::of(server)) == Some(server);
+    SERVERS.iter().any(|known| has(known) && known.masquerades())
 }
 
 /// Whether these are the addresses and the way of a packet to this server.
@@ -44,7 +52,11 @@ fn is_sent_to(server: &Server, old: &Packet<'_>, new: &Packet<'_>, hop: Option<&
     let Some(address) = server.address(family) else { return false };
     let is_dsr = server.forwarding == Forwarding::Dsr;
     let destination = if is_dsr { old.destination } else { address };
-    let source = if !is_dsr && old.source == address { old.destination } else { old.source };
+    let source = match server.forwarding {
+        Forwarding::Masquerade => GATEWAY.by(family),
+        Forwarding::Nat if old.source == address => old.destination,
+        _ => old.source,
+    };
     let is_by_hop = hop.is_none_or(|hop| Some(*hop) == server.hop(family) && !server.by_stack);
     server.hop(family).is_some() && is_by_hop && (new.source, new.destination) == (source, destination)
 }

@@ -11,13 +11,12 @@ use voip_ha_ebpf::{
 use super::{
     addresses,
     wire::Packet,
-    world::{Done, Fate, NARROW_MTU, World},
+    world::{Done, Fate, GATEWAY, KNOWN, MASK_PORTS, NARROW_MTU, World},
 };
 
 /// Says what does not hold.
 pub(super) fn judge(world: &World, before: &[u8], after: &[u8], verdict: &Verdict, done: &Done) -> Result<()> {
     counted(verdict, done.outcome)?;
-    noted(world, before, verdict)?;
     match done.fate {
         Fate::Kept => ensure!(before == after, "changed, then {}", done.outcome.name()),
         Fate::ToServer(hop) => {
@@ -40,7 +39,9 @@ fn answer(world: &World, before: &[u8], after: &[u8]) -> Result<()> {
     ensure!(before[0] & 1 == 0, "not for the gateway alone, and answered");
     let new = Packet::of_frame(after).context("the answer is no whole packet")?;
     let vip = world.owner(old.source).map_or(old.destination, |(service, _)| service.vip.by(Family::of(old.source)));
-    ensure!(world.service(vip).is_some_and(|_| new.source == vip), "from {:?}", new.source);
+    // A server that masquerades knows the gateway's own name.
+    let is_known = new.source == old.destination && GATEWAY.has(new.source);
+    ensure!(is_known || world.service(vip).is_some_and(|_| new.source == vip), "from {:?}", new.source);
     ensure!(new.destination == old.source, "to {:?}", new.destination);
     let link = [&before[6..12], &before[..6], &before[12..old.at]].concat();
     ensure!(after[..new.at] == link, "with another link header");
@@ -89,7 +90,7 @@ fn counted(verdict: &Verdict, outcome: Outcome) -> Result<()> {
 
 /// Only what came in by the way to a server is a sign of its life, only an ICMP error about a datagram to it one of its death, and a
 /// flow has the ports of its packet.
-fn noted(world: &World, before: &[u8], Verdict { server, note, class, .. }: &Verdict) -> Result<()> {
+pub(super) fn noted(world: &World, before: &[u8], Verdict { server, note, class, .. }: &Verdict) -> Result<()> {
     let Some(packet) = Packet::of_frame(before) else {
         ensure!(note.news == News::Nothing, "news out of no whole packet");
         return Ok(());
@@ -142,6 +143,52 @@ fn link_of(hop: &Hop, before: &[u8]) -> Vec<u8> {
         link.extend([priority | high, low]);
     }
     [&link, &before[before.len() - 2..]].concat()
+}
+
+/// Between the gateway's own name and a client: beside what covers them, addresses and ports have changed, of the packet or of the one
+/// that it quotes, on one side only and to what they may be. `to_mask` is the way from the client.
+pub(super) fn renamed(before: &[u8], after: &[u8], to_mask: bool) -> Result<()> {
+    let old = Packet::of_frame(before).context("this is no whole packet, and was renamed")?;
+    let new = Packet::of_frame(after).context("this is no whole packet any more")?;
+    ensure!(before[..old.at] == after[..new.at], "with another link header");
+    let quoted = old.quoted();
+    let around = quoted.as_ref().map(|_| old.changes_around_quoted());
+    let inside = quoted.iter().flat_map(|quoted| {
+        let of_quoted = quoted.changes().chain(quoted.ports_at());
+        of_quoted.map(|range| shifted(range, quoted.at)).collect::<Vec<_>>()
+    });
+    let own = old.ports_at().filter(|_| quoted.is_none());
+    let allowed: Vec<_> = old.changes().chain(own).chain(around).chain(inside).collect();
+    ensure!(masked(&before[old.at..], &allowed) == masked(&after[new.at..], &allowed), "changed where it must not be");
+    same_sums(&old, &new)?;
+    match (&quoted, &new.quoted()) {
+        (Some(old), Some(new)) => {
+            same_sums(old, new).context("in the quotation")?;
+            one_end(old, new, to_mask).context("in the quotation")
+        }
+        _ => one_end(&old, &new, to_mask),
+    }
+}
+
+/// One end is another one: the known client in place of the gateway, or a port that may stand for one.
+fn one_end(old: &Packet<'_>, new: &Packet<'_>, to_mask: bool) -> Result<()> {
+    let ends = |packet: &Packet<'_>| {
+        let (from, to) = packet.ports().unzip();
+        [(packet.source, from), (packet.destination, to)]
+    };
+    let changed: Vec<_> = ends(old).into_iter().zip(ends(new)).filter(|(old, new)| old != new).collect();
+    // A port may stand for itself.
+    let Some(((address, port), (now, its))) = changed.first() else { return Ok(()) };
+    ensure!(changed.len() == 1, "both ends");
+    ensure!(port.zip(*its).is_none_or(|(port, its)| port % 2 == its % 2), "from port {port:?} to {its:?}");
+    let mapped = if to_mask { *its } else { *port };
+    ensure!(mapped.is_none_or(|port| (MASK_PORTS[0]..=MASK_PORTS[1]).contains(&port)), "{mapped:?} stands for nobody");
+    let is_right = match to_mask {
+        true => address == now || GATEWAY.has(*now),
+        false => GATEWAY.has(*address) && KNOWN.has(*now),
+    };
+    ensure!(is_right, "{address} became {now}");
+    Ok(())
 }
 
 /// What was right stays right, what was wrong stays as wrong as it was, and what was not computed stays so.

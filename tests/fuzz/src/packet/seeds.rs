@@ -9,9 +9,9 @@ use voip_ha_ebpf::abi::Family;
 use self::build::{
     DONT_FRAGMENT, FIRST, datagram, error, ip, message, packet_of, tagged, tcp, with_flags, with_options, with_ttl,
 };
-use super::world::{BANK, BY_FRONT, CENSUS, CONTROL, GATEWAY, NAME_BITS, NARROW, OTHER_VIP, Pair, SERVERS, VIP};
+use super::world::{BANK, BY_FRONT, CENSUS, CONTROL, GATEWAY, KNOWN, NAME_BITS, NARROW, OTHER_VIP, Pair, SERVERS, VIP};
 
-const PHONE: Pair = Pair::of([198, 51, 100, 7], 7);
+const PHONE: Pair = KNOWN;
 const STRANGER: Pair = Pair::of([203, 0, 113, 9], 9);
 // Short, so that most of what libFuzzer changes is in the headers: of odd length, and too long for a narrow device.
 const OPTIONS: &[u8] = b"OPTIONS";
@@ -31,7 +31,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 }
 
 /// Decision words by the number of the server in its service, the way out, and what was remembered.
-fn tables() -> [[u8; CONTROL]; 22] {
+fn tables() -> [[u8; CONTROL]; 26] {
     let word =
         |signalling: u16, media: u16, draining: u16| signalling | media << NAME_BITS | draining << (2 * NAME_BITS);
     let of = |pbx: u16, trunk: u16, way, remembered| {
@@ -65,6 +65,10 @@ fn tables() -> [[u8; CONTROL]; 22] {
         of(again | both(1), again | both(1), 7, 0),
         of(word(3, 2, 0), both(1), 0, 1),
         of(word(1, 2, 0), word(1, 2, 0), 0, 0x43),
+        to(7),
+        of(both(7), both(7), NARROW, 0),
+        of(both(7), both(7), 6, 0),
+        of(both(7), both(7), 0, 12),
     ]
 }
 
@@ -79,6 +83,7 @@ struct Ends {
     backup: IpAddr,
     dsr: IpAddr,
     of_trunk: IpAddr,
+    masquerades: IpAddr,
 }
 
 impl Ends {
@@ -95,12 +100,14 @@ impl Ends {
             backup: known(1),
             dsr: known(3),
             of_trunk: server(5).unwrap_or(known(6)),
+            masquerades: known(10),
         }
     }
 
     fn frames(&self) -> Vec<Vec<u8>> {
         let mapped = if self.phone.is_ipv6() { self.mapped() } else { Vec::new() };
-        [self.to_services(), self.of_servers(), self.fragments(), self.errors(), self.unrelated(), mapped].concat()
+        let frames = [self.to_services(), self.of_servers(), self.fragments(), self.errors(), self.unrelated(), mapped];
+        frames.into_iter().chain([self.masqueraded()]).flatten().collect()
     }
 
     fn to_services(&self) -> Vec<Vec<u8>> {
@@ -191,6 +198,30 @@ impl Ends {
             ]);
         }
         errors
+    }
+
+    /// To and from the gateway's own name, whose odd ports are the phone's, and from a stranger who finds none.
+    fn masqueraded(&self) -> Vec<Vec<u8>> {
+        let Self { phone, stranger, vip, gateway, masquerades, .. } = *self;
+        let header = || ip(masquerades, gateway);
+        let about = datagram(ip(gateway, masquerades), (5061, 5060), OPTIONS);
+        vec![
+            datagram(ip(phone, vip), (5063, 5060), OPTIONS),
+            datagram(ip(stranger, vip), (4001, 10_000), VOICE),
+            datagram(header(), (5060, 5061), OPTIONS),
+            datagram(header(), (5060, 5062), OPTIONS),
+            datagram(with_flags(header(), DONT_FRAGMENT), (10_000, 4001), VOICE),
+            datagram(with_flags(header(), FIRST), (5060, 5061), OPTIONS),
+            datagram(with_flags(header(), 185), (5060, 5061), OPTIONS),
+            error(masquerades, gateway, if phone.is_ipv4() { (3, 3) } else { (1, 4) }, &about),
+            error(stranger, gateway, if phone.is_ipv4() { (3, 4) } else { (2, 0) }, &about),
+            error(
+                phone,
+                vip,
+                if phone.is_ipv4() { (3, 3) } else { (1, 4) },
+                &datagram(ip(vip, phone), (5060, 5063), OPTIONS),
+            ),
+        ]
     }
 
     fn unrelated(&self) -> Vec<Vec<u8>> {

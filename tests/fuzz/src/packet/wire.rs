@@ -212,6 +212,11 @@ impl<'a> Packet<'a> {
         iter::once(at).chain(udp)
     }
 
+    /// Where its ports are.
+    pub(super) fn ports_at(&self) -> Option<Range<usize>> {
+        self.udp().map(|_| self.header.len()..self.header.len() + 4)
+    }
+
     /// Where this packet may change with the one that it quotes.
     pub(super) fn changes_around_quoted(&self) -> Range<usize> {
         let transport = self.header.len();

@@ -1,6 +1,7 @@
 //! The tables that an input makes, and what the XDP program does with a verdict. What a change of [`Tables`] or [`Action`]
 //! touches is in this file.
 
+mod masks;
 mod servers;
 
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use voip_ha_ebpf::{
 use self::servers::{BACK, FRONT, NAMED, ONE_TAG, PORTS, SIDE, TWO_TAGS, VIPS};
 use crate::room::Room;
 
-pub(super) use self::servers::{GATEWAY, OTHER_VIP, Pair, SERVERS, Server, VIP};
+pub(super) use self::servers::{GATEWAY, KNOWN, MASK_PORTS, OTHER_VIP, Pair, SERVERS, Server, VIP};
 
 /// Bytes of an input in front of the frame: the decision words of the two services (two bytes each, see [`Service`]), the ways
 /// out and in ([`WAY`], [`NARROW`], [`BY_FRONT`]), and what is remembered of the first fragment of any datagram ([`first`]).
@@ -183,7 +184,7 @@ impl World {
             }
             Kind::Redirect => (Outcome::NoDevice, Fate::Kept),
             Kind::ByStack => by_stack(room, network, action, action.outcome),
-            Kind::TellTooBig => self.tell_too_big(room, network, action.mtu),
+            Kind::TellTooBig => self.tell_too_big(room, network, action),
             Kind::Pass | Kind::Drop => (action.outcome, Fate::Kept),
             Kind::AskCalls => unreachable!("the tables have calls"),
         };
@@ -191,11 +192,11 @@ impl World {
     }
 
     /// Turns the frame in the room into the message about it.
-    fn tell_too_big(&self, room: &mut Room, network: &Network, mtu: u32) -> (Outcome, Fate) {
-        let vip = steer::vip_of(network, self);
+    fn tell_too_big(&self, room: &mut Room, network: &Network, action: &Action) -> (Outcome, Fate) {
+        let teller = steer::teller(network, action, self);
         let before = room.frame().to_vec();
         grow(room, rewrite::too_big_growth(network.family) as i32);
-        if rewrite::too_big(&mut Frame::from_slice(room.frame()), network, vip, mtu).is_none() {
+        if rewrite::too_big(&mut Frame::from_slice(room.frame()), network, teller, action.mtu).is_none() {
             replace(room, &before);
             return (Outcome::TooLarge, Fate::Kept);
         }
@@ -272,6 +273,9 @@ impl Tables for World {
         let address = (*address).into();
         if let Some(service) = World::service(self, address) {
             return Endpoint::vip(service.place);
+        }
+        if GATEWAY.has(address) {
+            return Endpoint::MASK;
         }
         let server = self.owner(address);
         server.map_or(Endpoint::NONE, |(service, number)| {

@@ -228,8 +228,13 @@ impl World {
     }
 
     /// The frame after the verdict, as the XDP program carries it out.
-    pub(super) fn carried_out(&self, mut frame: Vec<u8>) -> Vec<u8> {
+    pub(super) fn carried_out(&self, frame: Vec<u8>) -> Vec<u8> {
         let action = self.verdict(frame.clone()).action;
+        self.done(frame, &action)
+    }
+
+    /// The frame when this was done with it.
+    pub(super) fn done(&self, mut frame: Vec<u8>, action: &Action) -> Vec<u8> {
         let Ok(network) = packet::network(&mut Frame::from_slice(&mut frame)) else { return frame };
         match action.kind {
             Kind::Redirect => {
@@ -246,9 +251,9 @@ impl World {
             }
             Kind::ByStack => rewrite::addresses(&mut Frame::from_slice(&mut frame), &network, &action.rewrite).unwrap(),
             Kind::TellTooBig => {
-                let vip = vip_of(&network, self);
+                let teller = teller(&network, action, self);
                 adjust_head(&mut frame, rewrite::too_big_growth(network.family) as i32);
-                rewrite::too_big(&mut Frame::from_slice(&mut frame), &network, vip, action.mtu).unwrap();
+                rewrite::too_big(&mut Frame::from_slice(&mut frame), &network, teller, action.mtu).unwrap();
                 frame.truncate(rewrite::too_big_length(&network));
             }
             Kind::Pass | Kind::Drop => {}

@@ -18,6 +18,7 @@ impl Tables {
         self.signs
             .set(server.0, TrafficEntry::default(), 0)
             .with_context(|| format!("cannot write TRAFFIC[{}]", server.0))?;
+        self.mappings.forget(server);
         Ok(())
     }
 

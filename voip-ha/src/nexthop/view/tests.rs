@@ -26,9 +26,13 @@ fn back() -> Interface {
 fn reading() -> Reading {
     Reading {
         links: Vec::new(),
-        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER }), Ok(Way { ifindex: BACK, neighbour: ROUTER })],
+        ways: vec![
+            Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }),
+            Ok(Way { ifindex: BACK, neighbour: ROUTER, source: None }),
+        ],
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER), OTHERS)].into(),
         strangers: HashMap::new(),
+        mask_ports: None,
     }
 }
 
@@ -80,8 +84,15 @@ fn lost() -> News {
 }
 
 fn way(server: usize, source: Mac) -> News {
-    let hop =
-        NextHop { ifindex: BACK, mtu: 1500, source, destination: OTHERS, vlans: Default::default(), by_stack: false };
+    let hop = NextHop {
+        ifindex: BACK,
+        mtu: 1500,
+        source,
+        destination: OTHERS,
+        vlans: Default::default(),
+        by_stack: false,
+        mask: None,
+    };
     News::Way { server: ServerId(server), family: Family::V4, hop, interface: "back".to_owned() }
 }
 
@@ -132,7 +143,8 @@ fn an_interface_that_was_removed_is_not_replaced_by_one_of_the_same_name() {
     let anew = Interface { index: BACK + 1, ..back() };
     assert_eq!(view.take(&is_now(&anew)), (vec![], Need::Nothing));
     let mut reading = reading();
-    reading.ways = vec![Ok(Way { ifindex: anew.index, neighbour: MASTER }), Err("there is no route".to_owned())];
+    reading.ways =
+        vec![Ok(Way { ifindex: anew.index, neighbour: MASTER, source: None }), Err("there is no route".to_owned())];
     reading.neighbours = [((anew.index, MASTER), OTHERS)].into();
     reading.strangers = [(anew.index, elsewhere(&anew.name))].into();
     let news = view.found(&reading);
@@ -190,7 +202,7 @@ fn a_server_without_a_usable_way_is_told_with_the_reason() {
     let mut view = view();
     let mut reading = reading();
     reading.neighbours.remove(&(BACK, MASTER));
-    reading.ways[1] = Ok(Way { ifindex: 3, neighbour: CLOUD });
+    reading.ways[1] = Ok(Way { ifindex: 3, neighbour: CLOUD, source: None });
     reading.strangers = [(3, elsewhere("mgmt"))].into();
     let no_way = |server, why: &str| News::NoWay { server: ServerId(server), family: Family::V4, why: why.to_owned() };
     assert_eq!(
@@ -209,7 +221,10 @@ const ROUTER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 fn view_of_both() -> (View, Reading) {
     let view = View::new(vec![back()], [(ServerId(0), MASTER), (ServerId(0), MASTER6)].into_iter());
     let reading = Reading {
-        ways: vec![Ok(Way { ifindex: BACK, neighbour: MASTER }), Ok(Way { ifindex: BACK, neighbour: ROUTER6 })],
+        ways: vec![
+            Ok(Way { ifindex: BACK, neighbour: MASTER, source: None }),
+            Ok(Way { ifindex: BACK, neighbour: ROUTER6, source: None }),
+        ],
         neighbours: [((BACK, MASTER), OTHERS), ((BACK, ROUTER6), [2, 0, 0, 0, 0, 6])].into(),
         ..Reading::default()
     };
@@ -248,7 +263,7 @@ fn a_lost_carrier_concerns_a_server_once_and_by_the_address_that_is_probed() {
     assert_eq!(view.take(&is_now(&down)).0, [told(vec![ServerId(0)])]);
     view.take(&is_now(&back()));
     // Only IPv6 leads by it now.
-    reading.ways[0] = Ok(Way { ifindex: 3, neighbour: MASTER });
+    reading.ways[0] = Ok(Way { ifindex: 3, neighbour: MASTER, source: None });
     view.found(&reading);
     assert_eq!(view.take(&is_now(&down)).0, [told(vec![])]);
 }
@@ -260,10 +275,18 @@ fn a_way_by_a_vlan_leaves_by_the_interface_below_with_its_tags() {
     let stack = |mtu| Stack { name: "back.100".to_owned(), mac: [2; 6], mtu, tags, bottom: BACK, above: vec![VLAN] };
     let mut view = view();
     let mut reading = reading();
-    reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER });
+    reading.ways[0] = Ok(Way { ifindex: VLAN, neighbour: MASTER, source: None });
     reading.neighbours = [((VLAN, MASTER), OTHERS)].into();
     reading.strangers = [(VLAN, Ok(stack(1496)))].into();
-    let hop = NextHop { ifindex: BACK, mtu: 1496, source: [2; 6], destination: OTHERS, vlans: tags, by_stack: false };
+    let hop = NextHop {
+        ifindex: BACK,
+        mtu: 1496,
+        source: [2; 6],
+        destination: OTHERS,
+        vlans: tags,
+        by_stack: false,
+        mask: None,
+    };
     let interface = "back.100".to_owned();
     assert_eq!(view.found(&reading)[0], News::Way { server: ServerId(0), family: Family::V4, hop, interface });
     // Whatever happens to the VLAN interface may change the way.
@@ -285,7 +308,7 @@ fn tunnel(carrier: bool, has_ethernet: bool) -> HashMap<u32, Result<Stack, Stack
 fn a_way_by_a_tunnel_needs_no_neighbour_and_is_followed() {
     let mut view = view();
     let mut reading = reading();
-    reading.ways[1] = Ok(Way { ifindex: 9, neighbour: CLOUD });
+    reading.ways[1] = Ok(Way { ifindex: 9, neighbour: CLOUD, source: None });
     for has_ethernet in [false, true] {
         reading.strangers = tunnel(true, has_ethernet);
         let hop = NextHop::by_stack(9, 1420);
@@ -310,7 +333,7 @@ fn a_server_with_the_vip_is_not_behind_a_tunnel() {
     let mut view = view();
     view.targets[1].has_vip = true;
     let mut reading = reading();
-    reading.ways[1] = Ok(Way { ifindex: 9, neighbour: CLOUD });
+    reading.ways[1] = Ok(Way { ifindex: 9, neighbour: CLOUD, source: None });
     reading.strangers = tunnel(true, false);
     assert!(
         matches!(&view.found(&reading)[1], News::NoWay { why, .. } if why.contains("take packets to the VIP for its own"))

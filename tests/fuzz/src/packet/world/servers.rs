@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use voip_ha_ebpf::{
-    abi::{Ends, Family, Forwarding, MAX_TAGS, Mac, NO_EXIT, Ports, ServerEntry, VlanTag},
+    abi::{Address, Ends, Family, Forwarding, MAX_TAGS, Mac, NO_EXIT, Ports, ServerEntry, VlanTag},
     steer::Hop,
 };
 
@@ -39,6 +39,10 @@ pub(in crate::packet) const VIP: Pair = Pair::of([192, 0, 2, 10], 0x10);
 pub(in crate::packet) const OTHER_VIP: Pair = Pair::of([192, 0, 2, 20], 0x20);
 /// Addresses of the gateway itself.
 pub(in crate::packet) const GATEWAY: Pair = Pair::of([10, 0, 0, 1], 1);
+/// The client of whom there are flows to servers that masquerade.
+pub(in crate::packet) const KNOWN: Pair = Pair::of([198, 51, 100, 7], 7);
+/// Towards servers that masquerade.
+pub(in crate::packet) const MASK_PORTS: [u16; 2] = [1024, 32_767];
 
 pub(super) const VIPS: [Pair; 2] = [VIP, OTHER_VIP];
 pub(super) const PORTS: [Ports; 2] = [
@@ -80,7 +84,7 @@ const PLAIN: Server = Server {
 };
 
 /// The servers by number.
-pub(in crate::packet) const SERVERS: [Server; 10] = [
+pub(in crate::packet) const SERVERS: [Server; 12] = [
     PLAIN,
     Server { addresses: Pair::of([10, 8, 0, 2], 3), tags: ONE_TAG, ..PLAIN },
     Server { addresses: Pair::of([10, 0, 0, 3], 4), tags: TWO_TAGS, ..PLAIN },
@@ -91,15 +95,27 @@ pub(in crate::packet) const SERVERS: [Server; 10] = [
     Server { addresses: Pair::of([10, 0, 1, 4], 9), service: 1, by_stack: true, ..PLAIN },
     Server { addresses: Pair::of([10, 0, 1, 5], 10), service: 1, tags: ONE_TAG, forwarding: Forwarding::Dsr, ..PLAIN },
     Server { addresses: Pair::of([10, 0, 1, 6], 11), service: 1, ..PLAIN },
+    Server { addresses: Pair::of([10, 9, 0, 2], 12), forwarding: Forwarding::Masquerade, ..PLAIN },
+    Server {
+        addresses: Pair::of([10, 9, 1, 2], 13),
+        service: 1,
+        by_stack: true,
+        forwarding: Forwarding::Masquerade,
+        ..PLAIN
+    },
 ];
 /// A number without an entry.
 const NOBODY: usize = 63;
 /// The servers that the decision word of each service may name.
-pub(super) const NAMED: [[usize; 6]; 2] = [[0, 1, 2, 3, 4, NOBODY], [5, 6, 7, 8, 9, NOBODY]];
+pub(super) const NAMED: [[usize; 7]; 2] = [[0, 1, 2, 3, 4, NOBODY, 10], [5, 6, 7, 8, 9, NOBODY, 11]];
 
 impl Server {
     pub(in crate::packet) fn address(&self, family: Family) -> Option<IpAddr> {
         (family == Family::V4 || !self.is_four_only).then(|| self.addresses.by(family))
+    }
+
+    pub(in crate::packet) fn masquerades(&self) -> bool {
+        self.forwarding == Forwarding::Masquerade
     }
 
     pub(super) fn has(&self, address: IpAddr) -> bool {
@@ -130,6 +146,9 @@ impl Server {
             forwarding: self.forwarding as u32,
             by_stack: self.by_stack.into(),
             exit: exit(ifindex),
+            mask: if self.masquerades() { GATEWAY.by(family).into() } else { Address::NONE },
+            mask_ports: MASK_PORTS,
+            mask_idle_s: 1,
         }
     }
 
