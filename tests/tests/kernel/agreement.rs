@@ -75,6 +75,9 @@ fn kernel_and_host_agree_about_every_random_frame_and_its_counter() -> Result<()
         let mut rng = Rng::with_seed(seed);
         let (mut tally, mut expected, memory) = (Tally::new(), Expected::default(), Memory::default());
         for batch in 0..FRAMES / BATCH {
+            if batch % 20 == 0 {
+                memory.forget_fragments(rig)?;
+            }
             let steered =
                 [steered_at_random(&mut rng, VIP, PBX_SERVERS), steered_at_random(&mut rng, OTHER_VIP, TRUNK_SERVERS)];
             for (service, steered) in [PBX, TRUNK].into_iter().zip(&steered) {

@@ -140,6 +140,9 @@ fn kernel_and_host_agree_about_every_frame_of_servers_that_masquerade_and_about_
         let mut rng = Rng::with_seed(seed);
         let (mut tally, memory) = (Tally::new(), Memory::default());
         for batch in 0..FRAMES / BATCH {
+            if batch % 20 == 0 {
+                memory.forget_fragments(rig)?;
+            }
             steer_at_random(rig, &mut rng)?;
             let model = Model::of(rig.datapath.tables(), &memory)?;
             for number in 0..BATCH {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use voip_ha::{
     config::{Prefix, Protection},
-    datapath::Tables as KernelTables,
+    datapath::{Pins, Tables as KernelTables},
 };
 use voip_ha_ebpf::{
     abi::{
@@ -29,7 +29,7 @@ mod masks;
 use super::{
     net::{self, BACK, FRONT},
     noted::Noted,
-    rig::{Act, Place, Ran},
+    rig::{Act, Place, Ran, Rig},
 };
 
 const UDP_HEADER: usize = 8;
@@ -48,7 +48,7 @@ pub(crate) struct Model {
     frame: RefCell<Vec<u8>>,
 }
 
-/// What is remembered of packets before. It is not forgotten within a test.
+/// What is remembered of packets before.
 #[derive(Clone, Default)]
 pub(crate) struct Memory(Rc<RefCell<Remembered>>);
 
@@ -66,6 +66,16 @@ impl Memory {
     pub(crate) fn owners(&self) -> (HashMap<FlowKey, u32>, HashMap<CallKey, u32>) {
         let Remembered { flows, calls, .. } = &*self.0.borrow();
         (flows.clone(), calls.clone())
+    }
+
+    /// Forgets first fragments, here and in the kernel, which does so by itself after half a minute: on a busy machine a test takes longer.
+    pub(crate) fn forget_fragments(&self, rig: &Rig) -> Result<()> {
+        self.0.borrow_mut().fragments.clear();
+        let fragments = &mut KernelTables::open(&Pins::new(rig.pin_dir()))?.fragments;
+        for key in fragments.keys().collect::<Result<Vec<_>, _>>()? {
+            fragments.remove(&key)?;
+        }
+        Ok(())
     }
 
     /// Takes in what a packet from or to this client says that was sent on.

@@ -119,6 +119,9 @@ fn the_program_of_tunnels_and_the_host_agree_about_every_random_frame_and_its_co
         let mut rng = Rng::with_seed(seed);
         let (mut tally, mut expected, memory) = (Tally::new(), Expected::default(), Memory::default());
         for batch in 0..FRAMES / BATCH {
+            if batch % 20 == 0 {
+                memory.forget_fragments(rig)?;
+            }
             for (service, vip, servers) in [(PBX, VIP, PBX_SERVERS), (TRUNK, OTHER_VIP, TRUNK_SERVERS)] {
                 let steered = steered_at_random(&mut rng, vip, servers);
                 let servers = [steered.signalling, steered.media, steered.draining];
