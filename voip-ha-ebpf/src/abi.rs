@@ -54,7 +54,7 @@ pub use self::{
     },
     protection::{
         DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_LISTED_PER_SERVICE, MAX_SOURCES,
-        SourceEntry, SourceKey,
+        RefusedEntry, SourceEntry, SourceKey,
     },
     word::{Choice, LAST_EPOCH, Named, Notes, SteeringWord},
 };
@@ -234,6 +234,7 @@ const _: () = {
     assert!(size_of::<ListedKey>() == 20 && align_of::<ListedKey>() == 4);
     assert!(size_of::<SourceKey>() == 24);
     assert!(size_of::<SourceEntry>() == 16);
+    assert!(size_of::<RefusedEntry>() == 40);
     assert!(MAX_SLOTS < 0xffff, "a slot plus one must fit into 16 bits");
     assert!(MAX_PLACES <= 0x100, "a place must fit into 8 bits");
     assert!(Outcome::ALL.len() <= OUTCOMES as usize);
@@ -244,8 +245,8 @@ const _: () = {
 mod pod {
     use super::{
         CallEntry, CallKey, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey, LimitEntry,
-        LinkEntry, ListedKey, MaskKey, MaskedEntry, MaskedKey, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
-        SteeringWord, Tally, TrafficEntry,
+        LinkEntry, ListedKey, MaskKey, MaskedEntry, MaskedKey, RefusedEntry, ServerEntry, ServiceEntry, SourceEntry,
+        SourceKey, SteeringWord, Tally, TrafficEntry,
     };
 
     // SAFETY: a transparent wrapper of u64.
@@ -290,6 +291,8 @@ mod pod {
     unsafe impl aya::Pod for SourceKey {}
     // SAFETY: repr(C) integers without padding: 8 + 8 bytes.
     unsafe impl aya::Pod for SourceEntry {}
+    // SAFETY: repr(C) integers without padding: 24 + 8 + 8 bytes.
+    unsafe impl aya::Pod for RefusedEntry {}
 }
 
 #[cfg(test)]

@@ -32,6 +32,12 @@ impl Limit {
         Self { interval_ns, tolerance_ns: if tolerance_ns > MOST_NS { MOST_NS } else { tolerance_ns } }
     }
 
+    /// Until when a sender whose next packet is due at `due` is refused.
+    #[inline(always)]
+    pub const fn refused_until(&self, due: u64) -> u64 {
+        due.saturating_sub(self.tolerance_ns)
+    }
+
     /// Packets that a sender may send at once when it was silent for long.
     pub fn burst(&self) -> u64 {
         self.tolerance_ns.checked_div(self.interval_ns).map_or(0, |more| more + 1)

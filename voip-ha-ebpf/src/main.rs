@@ -9,6 +9,7 @@ mod maps;
 mod masquerade;
 mod memory;
 mod record;
+mod senders;
 mod tables;
 mod tunnel;
 

@@ -9,8 +9,8 @@ use voip_ha_ebpf::abi::{
     CallEntry, CallKey, ENDPOINT_ROWS, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
     LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS, MAX_LISTED,
     MAX_MASKED, MAX_MASKS, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES, MAX_WAYS,
-    MaskKey, MaskedEntry, MaskedKey, SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey, SteeringWord,
-    Tally, TrafficEntry,
+    MaskKey, MaskedEntry, MaskedKey, RefusedEntry, SIGNALS_BYTES, ServerEntry, ServiceEntry, SourceEntry, SourceKey,
+    SteeringWord, Tally, TrafficEntry,
 };
 
 use voip_ha_ebpf::sip::Desk;
@@ -72,6 +72,10 @@ pub(crate) static LISTED: LpmTrie<ListedKey, u32> = LpmTrie::pinned(MAX_LISTED, 
 /// Sender of SIP to a service with a limit → what it has spent.
 #[map]
 pub(crate) static SOURCES: LruHashMap<SourceKey, SourceEntry> = LruHashMap::pinned(MAX_SOURCES, 0);
+
+/// The sender that a CPU refused last.
+#[map]
+pub(crate) static REFUSED: PerCpuArray<RefusedEntry> = PerCpuArray::pinned(1, 0);
 
 /// What the controller must hear of at once.
 #[map]

@@ -7,26 +7,26 @@ use core::{
 
 use aya_ebpf::{
     bindings::{
-        BPF_ANY, BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
+        BPF_FIB_LKUP_RET_BLACKHOLE, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_FWD_DISABLED,
         BPF_FIB_LKUP_RET_NOT_FWDED, BPF_FIB_LKUP_RET_PROHIBIT, BPF_FIB_LKUP_RET_SUCCESS, BPF_FIB_LKUP_RET_UNREACHABLE,
         bpf_fib_lookup,
     },
-    helpers::{bpf_fib_lookup as fib_lookup, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    helpers::{bpf_fib_lookup as fib_lookup, bpf_ktime_get_ns},
     maps::lpm_trie::Key,
     programs::XdpContext,
 };
 use voip_ha_ebpf::{
     abi::{
         Address, CallKey, ENDPOINT_PROBES, ENDPOINT_ROWS, Endpoint, Ends, Family, FirstFragment, FlowKey, FragmentKey,
-        LINK_PROBES, LINK_ROWS, ListedKey, Listing, ServerEntry, ServiceEntry, ServicePlace, Slot, SourceEntry,
-        SourceKey, SteeringWord, first_row, server_index,
+        LINK_PROBES, LINK_ROWS, ListedKey, Listing, ServerEntry, ServiceEntry, ServicePlace, Slot, SteeringWord,
+        first_row, server_index,
     },
     packet::Datagram,
     sip::Scan,
     steer::{Hop, Owner, Route, RouteQuery, Tables},
 };
 
-use crate::{context::Context, maps, memory};
+use crate::{context::Context, maps, memory, senders};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -137,30 +137,7 @@ impl<C: Context, const CALLS: bool, const PLAIN: bool> Tables for KernelTables<'
 
     #[inline(always)]
     fn spend(&self, place: ServicePlace, source: &Address) -> bool {
-        let Some(entry) = maps::LIMITS.get(place.0) else { return true };
-        let key = SourceKey { address: entry.sender(source), service: place.service(), reserved: 0 };
-        // The coarse time is late by a tick of the kernel at most, which no limit notices, and costs a tenth.
-        // SAFETY: a helper without arguments.
-        let (limit, now) = (entry.limit, unsafe { bpf_ktime_get_coarse_ns() });
-        let Some(sender) = maps::SOURCES.get_ptr_mut(key) else {
-            let first = SourceEntry { due: limit.due_after(0, now), dropped: 0 };
-            // A map that takes no more is no reason to drop anything.
-            let _ = maps::SOURCES.insert(key, first, u64::from(BPF_ANY));
-            return true;
-        };
-        // SAFETY: a valid, aligned pointer into the map, which other CPUs use at the same time. What two of them admit at the same
-        // moment is paid for once. An entry that is reused for another sender meanwhile costs that one a packet.
-        unsafe {
-            let (due, dropped) = (&raw mut (*sender).due, &raw mut (*sender).dropped);
-            let was_due = read_volatile(due);
-            let next = limit.due_after(was_due, now);
-            if next == 0 {
-                write_volatile(dropped, read_volatile(dropped) + 1);
-                return false;
-            }
-            write_volatile(due, next);
-        }
-        true
+        senders::spend(place, source)
     }
 
     #[inline(always)]

@@ -149,7 +149,20 @@ pub struct SourceKey {
 pub struct SourceEntry {
     /// When its next packet is due, as `CLOCK_MONOTONIC` in nanoseconds: see [`Limit::due_after`].
     pub due: u64,
-    /// How many of its packets were dropped, as far as it is remembered. Two CPUs may count two as one.
+    /// How many of its packets were dropped, as far as it is remembered, but for those of [`RefusedEntry::dropped`]. Two CPUs
+    /// may count two as one.
+    pub dropped: u64,
+}
+
+/// Value of the per-CPU map `REFUSED`, which has one: the sender that the CPU refused last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RefusedEntry {
+    /// The sender.
+    pub sender: SourceKey,
+    /// Until when all that it sends is dropped, as `CLOCK_MONOTONIC` in nanoseconds.
+    pub until: u64,
+    /// How many of its packets were dropped since, which are not in [`SourceEntry::dropped`] yet.
     pub dropped: u64,
 }
 

@@ -16,8 +16,8 @@ use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry,
     FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
     MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES,
-    MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Ports, SIGNALS_BYTES, ServerEntry, ServerNumber, ServiceEntry,
-    ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry, server_index,
+    MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Ports, RefusedEntry, SIGNALS_BYTES, ServerEntry, ServerNumber,
+    ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry, server_index,
 };
 
 pub use self::{counters::Traffic, links::Link, protection::Source};
@@ -63,11 +63,12 @@ pub(super) const MASKED: &str = "MASKED";
 const LIMITS: &str = "LIMITS";
 const LISTED: &str = "LISTED";
 const SOURCES: &str = "SOURCES";
+const REFUSED: &str = "REFUSED";
 const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 20] = [
+const LAYOUTS: [Layout; 21] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -82,6 +83,7 @@ const LAYOUTS: [Layout; 20] = [
     Layout::of::<u32, LimitEntry>(LIMITS, MapType::Array, MAX_PLACES),
     Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
     Layout::of::<SourceKey, SourceEntry>(SOURCES, MapType::LruHash, MAX_SOURCES),
+    Layout::of::<u32, RefusedEntry>(REFUSED, MapType::PerCpuArray, 1),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Tally>(COUNTERS, MapType::PerCpuArray, MAX_TALLIES),
     Layout::of::<u32, LinkEntry>(LINKS, MapType::Array, LINK_ROWS),
@@ -187,6 +189,8 @@ pub struct Tables {
     listed: LpmTrie<MapData, ListedKey, u32>,
     /// Sender of SIP → what it has spent.
     sources: HashMap<MapData, SourceKey, SourceEntry>,
+    /// The sender that a CPU refused last.
+    refused: PerCpuArray<MapData, RefusedEntry>,
     /// What became of the packets.
     counters: PerCpuArray<MapData, Tally>,
     /// Device of the routing table → how frames leave by it.
@@ -218,6 +222,7 @@ impl Tables {
             limits: open(pins, LIMITS)?.try_into()?,
             listed: open(pins, LISTED)?.try_into()?,
             sources: open(pins, SOURCES)?.try_into()?,
+            refused: open(pins, REFUSED)?.try_into()?,
             counters: open(pins, COUNTERS)?.try_into()?,
             links: open(pins, LINKS)?.try_into()?,
             devices: open(pins, DEVICES)?.try_into()?,

@@ -67,7 +67,7 @@ impl Tables {
 }
 
 /// A value for each CPU.
-fn everywhere<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>> {
+pub(super) fn everywhere<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>> {
     let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))?;
     vec![value; cpus].try_into().context("one value for each CPU")
 }

@@ -5,11 +5,11 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use anyhow::{Context as _, Result};
 use aya::maps::lpm_trie::Key;
 use voip_ha_ebpf::abi::{
-    Address, DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_SOURCES, ServicePlace,
-    SourceEntry, SourceKey,
+    Address, DENIES, EXEMPTS, LIMITS_SIP, LimitEntry, ListedKey, Listing, MAX_LISTED, MAX_SOURCES, RefusedEntry,
+    ServicePlace, SourceEntry, SourceKey,
 };
 
-use super::Tables;
+use super::{Tables, forget::everywhere};
 use crate::{
     config::{Prefix, Protection, SipLimit},
     journal::monotonic,
@@ -74,14 +74,16 @@ impl Tables {
         for service in self.services()? {
             limits.insert(service.place.service(), self.limit(service.place)?);
         }
-        let mut sources = Vec::new();
+        let (mut sources, refused) = (Vec::new(), self.refused.get(&0, 0).context("cannot read REFUSED[0]")?);
         // The map changes all the time, and what is forgotten meanwhile is nobody's loss.
         for (key, entry) in self.sources.iter().take(MAX_SOURCES as usize).flatten() {
             let Some(limit) = limits.get(&key.service) else { continue };
             let (address, is_over) = (key.address.into(), limit.limit.due_after(entry.due, now) == 0);
             let length = if key.address.is_v4() { 32 } else { limit.ipv6_prefix() };
             let sender = Prefix { address, length };
-            sources.push(Source { service: key.service, sender, is_over, dropped: entry.dropped });
+            let of_cpus = refused.iter().filter(|refused| refused.sender == key).map(|refused| refused.dropped);
+            let dropped = entry.dropped + of_cpus.sum::<u64>();
+            sources.push(Source { service: key.service, sender, is_over, dropped });
         }
         sources.sort_unstable_by_key(|source| (source.service, Reverse(source.dropped), source.sender));
         Ok(sources)
@@ -119,6 +121,10 @@ impl Tables {
         for key in keys.filter(|key| of_service(key.service)).collect::<Vec<_>>() {
             // One that is not there any more is forgotten as well.
             let _ = self.sources.remove(&key);
+        }
+        // At worst somebody is searched for once more.
+        if let Err(error) = everywhere(RefusedEntry::default()).and_then(|none| Ok(self.refused.set(0, none, 0)?)) {
+            tracing::warn!("cannot write REFUSED[0]: {error:#}");
         }
     }
 
