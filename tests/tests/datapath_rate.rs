@@ -3,9 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use lab::bench_datapath::{Data, Part, Rate, Settings, measure};
 
-/// The target is 0.9, and Linux 6.18 measures 0.81. The rest is room for another compiler or a busy machine. To be raised
-/// with what is reached.
-const LEAST_TO_BARE_REDIRECT: f64 = 0.6;
+/// The target is 0.9, and Linux 6.18 measures 0.95. The rest is room for another compiler or a busy machine.
+const LEAST_TO_BARE_REDIRECT: f64 = 0.75;
 /// The target is 4, and Linux 6.18 measures 4.5.
 const LEAST_TO_NFT_DNAT: f64 = 3.0;
 

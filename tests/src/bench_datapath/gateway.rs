@@ -122,11 +122,11 @@ impl Gateway {
     pub(super) fn verified_insns(&mut self) -> Result<BTreeMap<String, u32>> {
         let mut counts = BTreeMap::new();
         for (name, program) in self.datapath.object().programs_mut() {
-            // Those of tunnels are loaded only where there is one.
-            if let Program::SchedClassifier(program) = program
-                && program.fd().is_err()
-            {
-                program.load()?;
+            // Those for tunnels and masquerading are loaded only where there is such a server.
+            match program {
+                Program::SchedClassifier(program) if program.fd().is_err() => program.load()?,
+                Program::Xdp(program) if program.fd().is_err() => program.load()?,
+                _ => {}
             }
             let count = program.info()?.verified_instruction_count();
             let count = count.context("this kernel (before 5.16) does not count verified instructions")?;

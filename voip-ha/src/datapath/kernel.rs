@@ -71,7 +71,7 @@ impl KernelDatapath {
         let pins = self.directory.pins();
         self.has_calls = object::link_programs(&self.object, pins)?;
         if masks::are_wanted(config, &self.tables) {
-            object::link_unmask(&self.object, pins)?;
+            object::load_masks(&mut self.object, pins)?;
         }
         let program = object::program(&mut self.object)?;
         let attachments = link::attach_all(program, pins, &config.gateway)?;

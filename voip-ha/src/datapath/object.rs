@@ -14,9 +14,8 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha
 /// Name of the program that interfaces run, in the object and in the kernel.
 pub(super) const PROGRAM: &str = "voip_ha";
 /// Names of those that it goes on in, with their indexes in the map `PROGRAMS`.
-const OTHERS: [(u32, &str); 6] = [
+const OTHERS: [(u32, &str); 5] = [
     (ANY_VERDICT, "voip_ha_act"),
-    (FROM_MASK, "voip_ha_mask"),
     (ANY_ERROR, "voip_ha_errors"),
     (ANY_PACKET, "voip_ha_any"),
     (ANY_CALL, "voip_ha_calls"),
@@ -31,8 +30,8 @@ const TUNNEL: [(u32, &str); 6] = [
     (ANY_CALL, "voip_ha_tunnel_calls"),
     (ANY_MESSAGE, "voip_ha_tunnel_scan"),
 ];
-/// Name of the one that packets from servers that masquerade go through first.
-const UNMASK: &str = "voip_ha_unmask";
+/// Names of those for servers that masquerade: the one that gives packets the gateway's own name first, so that none is sent without.
+const MASKS: [(u32, &str); 2] = [(FROM_MASK, "voip_ha_mask"), (TO_MASK, "voip_ha_unmask")];
 /// Ring buffer that aya-log-ebpf adds, and that is not pinned.
 const LOG_RING: &str = "AYA_LOGS";
 
@@ -71,9 +70,7 @@ pub(super) fn load(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
             result => result.with_context(|| format!("the kernel refuses the XDP program {name}"))?,
         }
     }
-    for name in [UNMASK, PROGRAM] {
-        named(&mut object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
-    }
+    program(&mut object)?.load().with_context(|| format!("the kernel refuses the XDP program {PROGRAM}"))?;
     Ok(object)
 }
 
@@ -118,19 +115,23 @@ pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
     Ok(linked == OTHERS.len())
 }
 
-/// Lets packets go by the program that knows what is for clients among what is for the gateway. It has to be so before the first of the
-/// gateway's own names is in `ENDPOINTS`.
+/// Loads the programs for servers that masquerade, and lets packets go by them. It has to be so before the first of the gateway's own
+/// names is in `ENDPOINTS`.
 ///
 /// # Errors
 ///
-/// The map cannot be written.
-pub(super) fn link_unmask(object: &Ebpf, pins: &Pins) -> Result<()> {
+/// The kernel refuses one, or the map cannot be written.
+pub(super) fn load_masks(object: &mut Ebpf, pins: &Pins) -> Result<()> {
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
-    let program: &Xdp = object.program(UNMASK).with_context(|| format!("no program {UNMASK}"))?.try_into()?;
-    programs.set(TO_MASK, program.fd()?, 0).context("cannot write PROGRAMS")
+    for (index, name) in MASKS {
+        let program = named(object, name)?;
+        program.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
+        programs.set(index, program.fd()?, 0).context("cannot write PROGRAMS")?;
+    }
+    Ok(())
 }
 
-/// Takes it out of the way again, as long as there is no such name.
+/// Takes the one that looks for such names out of the way again, as long as there is none.
 ///
 /// # Errors
 ///

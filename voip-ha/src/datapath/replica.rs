@@ -73,11 +73,11 @@ impl Replica {
         let live_tables = Tables::open(live)?;
         let contents = Contents::of(&live_tables)?;
         let pins = PrivatePins::new().context("cannot make a BPF file system for the copies: this needs root")?;
-        let object = object::load(pins.pins(), KernelLog::Off)?;
+        let mut object = object::load(pins.pins(), KernelLog::Off)?;
         object::link_programs(&object, pins.pins())?;
         let mut tables = Tables::open(pins.pins())?;
         if contents.endpoints.iter().any(|(_, endpoint)| endpoint.is_mask()) {
-            object::link_unmask(&object, pins.pins())?;
+            object::load_masks(&mut object, pins.pins())?;
         }
         contents.write(&mut tables)?;
         tables.copy_memory(&live_tables);
