@@ -1,4 +1,4 @@
-//! The XDP program. The only place where a verdict becomes an XDP action, a count, a stamp or a signal.
+//! The XDP programs. Here a verdict becomes an XDP action, in `tunnel.rs` one of tc, and in `record.rs` a count, a stamp or a signal.
 #![no_std]
 #![no_main]
 
@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use voip_ha_ebpf::{
-    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, FROM_MASK, Outcome, TO_MASK},
+    abi::{ANY_CALL, ANY_ERROR, ANY_PACKET, Outcome, TO_MASK},
     packet::{self, Frame, Network},
     rewrite::{self, Rewrite},
     sip::Scan,
@@ -61,19 +61,13 @@ fn elsewhere(ctx: &XdpContext) -> u32 {
 }
 
 /// Does what is done with nearly all packets. Everything else is decided anew, and done, by the other programs: so this one is small, and
-/// each of the two ways through it is compiled for itself. What has spent of its sender's limit goes no further but with a server's
-/// wrong MTU or device.
+/// each of the two ways through it is compiled for itself. It leaves nothing in [`memory`] for them: while a controller starts they are
+/// another object's, with a memory of its own.
 #[inline(always)]
 fn finish(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     let (action, bytes) = (&verdict.action, frame.len() as u64);
-    if action.masked != 0 {
-        return match (memory::network(*network), memory::verdict(*verdict)) {
-            (Some(_), Some(_)) => go_on(ctx, FROM_MASK),
-            _ => xdp_action::XDP_ABORTED,
-        };
-    }
     match action.kind {
-        Kind::Redirect if action.hop.tags[0].id == 0 => {
+        Kind::Redirect if action.is_plain() => {
             let Some(redirected) = redirect(ctx, frame, network, action) else { return elsewhere(ctx) };
             record::packet(network, verdict, action.outcome, bytes);
             redirected

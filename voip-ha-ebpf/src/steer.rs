@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Of a datagram in fragments the first one decides, as if it were whole. The others have no ports: they go where the first one
-//! went ([`FirstFragment`]). No port is ever rewritten, so where it was not seen (fragments overtake each other) and the whole
+//! went ([`FirstFragment`]). The decision changes no port, so where it was not seen (fragments overtake each other) and the whole
 //! VIP goes to one server, they go there all the same.
 
 mod admission;
@@ -43,6 +43,9 @@ pub use self::{
 pub trait Tables {
     /// Whether the decision may ask for flows and calls. Where it may not, and has to, its answer is [`Kind::AskCalls`].
     const HAS_CALLS: bool = false;
+    /// Whether only [plain](Action::is_plain) redirects are asked for. Of a packet that is none, nothing is spent then, because it is
+    /// decided about once more: [`Kind::AskCalls`].
+    const PLAIN: bool = false;
 
     /// What an address is.
     fn endpoint(&self, address: &Address) -> Endpoint;
@@ -171,7 +174,7 @@ pub enum Kind {
     ByStack,
     /// Tell its sender the MTU by ICMP instead (RFC 1191, section 4; RFC 8201). The packet has no options of IPv4.
     TellTooBig,
-    /// Decide anew, with flows and calls: [`Tables::HAS_CALLS`].
+    /// Decide anew, with flows and calls, or about what is not plain: [`Tables::HAS_CALLS`], [`Tables::PLAIN`].
     AskCalls,
     /// Leave it to the kernel's stack as it is.
     Pass,
@@ -219,6 +222,14 @@ impl Action {
     #[inline(always)]
     pub const fn by_stack(rewrite: Rewrite, outcome: Outcome) -> Self {
         Self { rewrite, ..Self::new(Kind::ByStack, outcome) }
+    }
+}
+
+impl Action {
+    /// Whether nothing is to be done but to replace addresses and to redirect: no tags, no mapped port.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        self.kind == Kind::Redirect && self.hop.tags[0].id == 0 && self.masked == 0
     }
 }
 

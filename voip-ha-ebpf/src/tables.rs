@@ -43,6 +43,7 @@ pub(crate) type PlainTables<'a> = KernelTables<'a, XdpContext, false, true>;
 
 impl<C: Context, const CALLS: bool, const PLAIN: bool> Tables for KernelTables<'_, C, CALLS, PLAIN> {
     const HAS_CALLS: bool = CALLS;
+    const PLAIN: bool = PLAIN;
 
     #[inline(always)]
     fn endpoint(&self, address: &Address) -> Endpoint {

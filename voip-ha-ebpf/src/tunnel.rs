@@ -178,6 +178,8 @@ fn apply(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, action: &Act
         other => other,
     };
     match action.kind {
+        // An answer would have to be sent by the stack, and would be from the VIP to a server that is behind a tunnel.
+        Kind::TellTooBig => (DROP, Outcome::TooLarge),
         // From the tunnel to a server that masquerades: nobody needs that, and it would be a program more.
         _ if action.masked != 0 => (DROP, Outcome::NoDevice),
         // A server with `dsr`. The stack would take a packet to the VIP for its own.
@@ -188,8 +190,6 @@ fn apply(ctx: &TcContext, frame: &mut Frame<'_>, network: &Network, action: &Act
             Some(()) => (ON, outcome),
             None => (DROP, Outcome::Malformed),
         },
-        // An answer would have to be sent by the stack, and would be from the VIP to a server that is behind a tunnel.
-        Kind::TellTooBig => (DROP, Outcome::TooLarge),
         Kind::Pass => (ON, outcome),
         Kind::Drop | Kind::AskCalls => (DROP, outcome),
     }

@@ -253,7 +253,11 @@ fn take(key: &MaskKey, masked: &MaskedKey, idle_ns: u64, tables: &impl Masks) ->
     let mut is_taken = false;
     if other.is_idle(now, idle_ns) {
         tables.release(masked);
-        tables.remove_mask(&MaskKey::of(masked, &other));
+        let flow = MaskKey::of(masked, &other);
+        // It may have got another port since, by another CPU at the same time.
+        if tables.mask(&flow) == masked.port {
+            tables.remove_mask(&flow);
+        }
         is_taken = tables.claim(masked, &own);
     }
     tables.remove_mask(&lock);

@@ -44,6 +44,10 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
     if is_asked && !T::HAS_CALLS {
         return Verdict::plain(None, class, Action::ask_calls());
     }
+    let mut action = send(network, active, tables, |_| Inside::datagram(datagram.offset));
+    if T::PLAIN && !action.is_plain() {
+        return Verdict::plain(None, class, Action::ask_calls());
+    }
     // After that: who answers looks at the sender, and a sender spends once.
     let admission = admission(&network.source, class, to, tables);
     if admission != Admission::Admitted {
@@ -53,8 +57,8 @@ pub(super) fn datagram<T: Tables>(network: &Network, datagram: &Datagram, to: &T
         let flow = FlowKey { client: network.source, service: to.index(), client_port, service_port };
         let choice = calls::to_server(datagram, &flow, (class, active), word, tables);
         (slot, note) = (choice.slot, choice.note);
+        action = send(network, slot, tables, |_| Inside::datagram(datagram.offset));
     }
-    let action = send(network, slot, tables, |_| Inside::datagram(datagram.offset));
     if action.kind == Kind::Drop {
         return Verdict::plain(Some(slot.server()), class, action);
     }

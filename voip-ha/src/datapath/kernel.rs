@@ -69,10 +69,10 @@ impl KernelDatapath {
     pub fn attach(&mut self, config: &Config, links: &[Link]) -> Result<Vec<Attachment>> {
         let interfaces = config.gateway.interfaces();
         let pins = self.directory.pins();
-        self.has_calls = object::link_programs(&self.object, pins)?;
         if masks::are_wanted(config, &self.tables) {
             object::load_masks(&mut self.object, pins)?;
         }
+        self.has_calls = object::link_programs(&self.object, pins)?;
         let program = object::program(&mut self.object)?;
         let attachments = link::attach_all(program, pins, &config.gateway)?;
         for link in links {

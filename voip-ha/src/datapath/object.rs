@@ -13,7 +13,7 @@ use super::{pins::Pins, tables};
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha-ebpf"));
 /// Name of the program that interfaces run, in the object and in the kernel.
 pub(super) const PROGRAM: &str = "voip_ha";
-/// Names of those that it goes on in, with their indexes in the map `PROGRAMS`.
+/// Names of those that it goes on in, with their indexes in the map `PROGRAMS`: whoever reads what another one leaves comes before it.
 const OTHERS: [(u32, &str); 5] = [
     (ANY_VERDICT, "voip_ha_act"),
     (ANY_ERROR, "voip_ha_errors"),
@@ -21,9 +21,11 @@ const OTHERS: [(u32, &str); 5] = [
     (ANY_CALL, "voip_ha_calls"),
     (ANY_MESSAGE, "voip_ha_scan"),
 ];
+/// Name of the one that carries out what was decided about a tunnel's packet.
+const TUNNEL_ACT: &str = "voip_ha_tunnel_act";
 /// Names of those that the programs of tunnels go on in, with their indexes.
 const TUNNEL: [(u32, &str); 6] = [
-    (ANY_VERDICT, "voip_ha_tunnel_act"),
+    (ANY_VERDICT, TUNNEL_ACT),
     (TO_MASK, "voip_ha_tunnel_unmask"),
     (ANY_ERROR, "voip_ha_tunnel_errors"),
     (ANY_PACKET, "voip_ha_tunnel_any"),
@@ -97,6 +99,9 @@ fn open(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
 /// Lets the program that is on the interfaces, of this controller or an earlier one, go on in this object's others. Says whether
 /// there is the one for remembered calls.
 ///
+/// Each object keeps what one program leaves for the next in a memory of its own. Those that read it are entered before those that write
+/// it, all within microseconds: of an earlier controller's packets, those in between are dropped, as they find nothing.
+///
 /// # Errors
 ///
 /// The map cannot be written.
@@ -115,18 +120,19 @@ pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
     Ok(linked == OTHERS.len())
 }
 
-/// Loads the programs for servers that masquerade, and lets packets go by them. It has to be so before the first of the gateway's own
-/// names is in `ENDPOINTS`.
+/// Loads the programs for servers that masquerade, and lets packets go by them: before [`link_programs`], and before the first of the
+/// gateway's own names is in `ENDPOINTS`.
 ///
 /// # Errors
 ///
 /// The kernel refuses one, or the map cannot be written.
 pub(super) fn load_masks(object: &mut Ebpf, pins: &Pins) -> Result<()> {
+    for (_, name) in MASKS {
+        named(object, name)?.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
+    }
     let mut programs = ProgramArray::try_from(tables::open(pins, tables::PROGRAMS)?)?;
     for (index, name) in MASKS {
-        let program = named(object, name)?;
-        program.load().with_context(|| format!("the kernel refuses the XDP program {name}"))?;
-        programs.set(index, program.fd()?, 0).context("cannot write PROGRAMS")?;
+        programs.set(index, named(object, name)?.fd()?, 0).context("cannot write PROGRAMS")?;
     }
     Ok(())
 }
@@ -198,6 +204,8 @@ pub(super) fn load_for_tunnels(pins: &Pins) -> Result<Ebpf> {
             result => result?,
         }
     }
+    // What is to be masked is dropped there.
+    programs.set(FROM_MASK, classifier(&mut object, TUNNEL_ACT)?.fd()?, 0).context("cannot write TUNNEL_PROGRAMS")?;
     for (index, name) in TUNNEL {
         if let Ok(fd) = classifier(&mut object, name)?.fd() {
             programs.set(index, fd, 0).context("cannot write TUNNEL_PROGRAMS")?;

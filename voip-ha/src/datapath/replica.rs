@@ -74,11 +74,11 @@ impl Replica {
         let contents = Contents::of(&live_tables)?;
         let pins = PrivatePins::new().context("cannot make a BPF file system for the copies: this needs root")?;
         let mut object = object::load(pins.pins(), KernelLog::Off)?;
-        object::link_programs(&object, pins.pins())?;
-        let mut tables = Tables::open(pins.pins())?;
         if contents.endpoints.iter().any(|(_, endpoint)| endpoint.is_mask()) {
             object::load_masks(&mut object, pins.pins())?;
         }
+        object::link_programs(&object, pins.pins())?;
+        let mut tables = Tables::open(pins.pins())?;
         contents.write(&mut tables)?;
         tables.copy_memory(&live_tables);
         tables.copy_protection(&live_tables)?;

@@ -122,8 +122,11 @@ impl Tables {
             // One that is not there any more is forgotten as well.
             let _ = self.sources.remove(&key);
         }
+        let refused = self.refused.get(&0, 0).ok();
         // At worst somebody is searched for once more.
-        if let Err(error) = everywhere(RefusedEntry::default()).and_then(|none| Ok(self.refused.set(0, none, 0)?)) {
+        if refused.is_some_and(|cpus| cpus.iter().any(|refused| of_service(refused.sender.service)))
+            && let Err(error) = everywhere(RefusedEntry::default()).and_then(|none| Ok(self.refused.set(0, none, 0)?))
+        {
             tracing::warn!("cannot write REFUSED[0]: {error:#}");
         }
     }
