@@ -62,8 +62,8 @@ impl<C: Context, const CALLS: bool, const PLAIN: bool> Masks for KernelTables<'_
     #[inline(always)]
     fn masked(&self, key: &MaskedKey) -> MaskedEntry {
         match maps::MASKED.get_ptr(key) {
-            // SAFETY: a pointer into the map. An entry is never changed but for the time; one that is taken away meanwhile was idle for
-            // long, so that nobody misses it.
+            // SAFETY: a pointer into the map. An entry is never changed but for the time. One that is taken away meanwhile was idle for
+            // long, and if the kernel uses its memory for another one in that moment, a packet of an idle flow is lost.
             Some(entry) => unsafe { MaskedEntry { seen_at: read_volatile(&raw const (*entry).seen_at), ..*entry } },
             None => MaskedEntry::NOBODY,
         }

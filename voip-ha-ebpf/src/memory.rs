@@ -25,8 +25,8 @@ macro_rules! forgetting {
         #[inline(always)]
         pub(crate) fn $name(value: $type) -> Option<&'static $type> {
             let memory = maps::MEMORY.get_ptr_mut(0)?;
-            // SAFETY: this CPU's own entry, aligned for any type, and XDP programs on one CPU do not interrupt each other. Nobody
-            // else has a reference, because each place is used once in a run, or the one before is done with.
+            // SAFETY: this CPU's own entry, aligned for any type, and programs of packets, XDP or tc, do not interrupt each other on
+            // one CPU. Nobody else has a reference: a place is used once in a program.
             unsafe {
                 let place = &raw mut (*memory).$field;
                 place.write(value);

@@ -90,7 +90,7 @@ impl Steering {
 /// never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Heard {
-    /// It last sent to a client; up to 0.5 ms too early.
+    /// It last sent to a client; up to 0.5 ms too early, up to a tick of the kernel where traffic has just slowed down.
     pub heard: Option<Duration>,
     /// An ICMP destination unreachable about a datagram to it was last seen; up to 5 ms too early.
     pub refused: Option<Duration>,

@@ -209,11 +209,11 @@ impl ServicePlan {
 
 /// A next hop as people read it.
 fn hop_text(hop: &NextHop, name: impl Fn(u32) -> String) -> String {
+    let mask = hop.mask.map_or_else(String::new, |mask| format!(", {mask}"));
     if hop.by_stack {
-        return format!("by the stack, device {}, MTU {}", name(hop.ifindex), hop.mtu);
+        return format!("by the stack, device {}, MTU {}{mask}", name(hop.ifindex), hop.mtu);
     }
     let tags: String = hop.vlans.iter().filter(|tag| tag.id != 0).map(|tag| format!(", VLAN {}", tag.id)).collect();
-    let mask = hop.mask.map_or_else(String::new, |mask| format!(", {mask}"));
     format!("{} by interface {}{tags}, MTU {}{mask}", mac_text(hop.destination), hop.ifindex, hop.mtu)
 }
 

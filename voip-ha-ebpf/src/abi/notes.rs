@@ -9,7 +9,8 @@ use super::{Address, CLASSES, Class, MAX_SERVERS, MAX_SERVICES, OUTCOMES, Server
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct TrafficEntry {
-    /// When it last sent to a client. Up to [`HEARD_GRAIN_NS`] too old.
+    /// When it last sent to a client. Up to [`HEARD_GRAIN_NS`] too old; up to a tick of the kernel where packets that came fast are followed
+    /// by slow ones within that tick.
     pub heard_at: u64,
     /// When an ICMP destination unreachable about a datagram to it was last seen, whoever sent that. Up to
     /// [`REFUSED_GRAIN_NS`] too old.

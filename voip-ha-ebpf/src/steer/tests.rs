@@ -152,10 +152,15 @@ fn cases_of_family(hosts: &Hosts) -> Vec<Case> {
             (world(), in_parts(back), MASTER, Rtp, Action::by_stack(here, O::ToClientByStack)),
         ];
     }
-    let by_stack = Action::by_stack(to_client(udp + 8), O::ToClientByStack);
+    let told = Action::tell_too_big(NARROW_MTU);
     let through = Action::redirect(to_server(udp + 16), TO_MASTER, O::ToServer);
     let options = extended(datagram((phone, PHONE_PORT), (vip, SIP)), &[(DESTINATION_OPTIONS, 1)]);
-    vec![(world(), with_options(back), MASTER, Rtp, by_stack), (world(), options, MASTER, Sip, through)]
+    let later = datagram_with(part(ip(phone, vip), 7, 185, false), (0, 0), &[b'.'; MTU as usize]);
+    vec![
+        (world(), with_options(back), MASTER, Rtp, told),
+        (world(), options, MASTER, Sip, through),
+        (world(), later, MASTER, Class::Other, Action::drop(O::TooLarge)),
+    ]
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/voip-ha/       pin_dir; locked by the running controller
-//!   abi-2/                   one directory for each version of the map layouts
+//!   abi-N/                   one directory for each version of the map layouts
 //!     SERVICES, SERVERS, …   the maps
 //!     link-eth0              the XDP link of an interface
 //!     tunnel-7               the link of the program on a tunnel, by its index

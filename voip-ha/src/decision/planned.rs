@@ -67,7 +67,12 @@ impl Decision {
 
     /// An operator takes back what is planned. Returns whether there was something.
     pub fn drop_planned(&mut self) -> bool {
-        self.planned.take().is_some()
+        let planned = self.planned.take();
+        if planned.is_some_and(|planned| planned.cause == Cause::Failback) {
+            // Or it would be planned again at once. The operator has chosen the server that is active.
+            self.choice = Choice::Chosen;
+        }
+        planned.is_some()
     }
 
     /// Begins a census, unless there are no calls of it to keep. `before` is the one that goes on in this one.

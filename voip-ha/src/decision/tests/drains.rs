@@ -209,6 +209,22 @@ fn another_flip_ends_what_was_remembered_and_a_failback_drains_the_other_way() {
 }
 
 #[test]
+fn a_failback_that_an_operator_takes_back_is_not_planned_again() {
+    let now = Instant::now();
+    let mut decision = returning(MASTER, now);
+    let mut servers = all_up(now);
+    servers[0] = silent(now);
+    decision.decide(&servers, now).expect("failover");
+    servers[0] = standing(Health::Up, now + MS);
+    decision.part(&servers, now + MS);
+    let due = now + MS + HOLD_DOWN;
+    assert_eq!((decision.decide(&servers, due), decision.planned().is_some()), (None, true));
+    assert!(decision.drop_planned());
+    assert_eq!((decision.decide(&servers, due + MS), decision.planned()), (None, None));
+    assert_eq!(decision.decide(&servers, due + MS + CENSUS), None);
+}
+
+#[test]
 fn parted_servers_do_not_drain() {
     let now = Instant::now();
     let mut decision = decision(false, MASTER, now);
