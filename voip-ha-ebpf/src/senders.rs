@@ -51,11 +51,11 @@ pub(crate) fn spend(place: ServicePlace, source: &Address) -> bool {
 /// Remembers whom this CPU refused last, and settles what was dropped of the one before.
 #[inline(always)]
 fn refuse(refused: &mut RefusedEntry, key: SourceKey, due: u64, limit: Limit) {
-    if refused.dropped != 0 {
-        if let Some(before) = maps::SOURCES.get_ptr_mut(refused.sender) {
-            // SAFETY: as in `spend`.
-            unsafe { add(before, refused.dropped) };
-        }
+    if refused.dropped != 0
+        && let Some(before) = maps::SOURCES.get_ptr_mut(refused.sender)
+    {
+        // SAFETY: as in `spend`.
+        unsafe { add(before, refused.dropped) };
     }
     *refused = RefusedEntry { sender: key, until: limit.refused_until(due), dropped: 0 };
 }
