@@ -205,6 +205,9 @@ pub const TO_MASK: u32 = 5;
 /// That of the program which gives packets the gateway's own name, before what was decided is carried out.
 pub const FROM_MASK: u32 = 6;
 
+/// Bytes of the value of the map `MEMORY`, in which one program leaves for the next what it knows of a packet.
+pub const MEMORY_BYTES: usize = 360;
+
 /// Places for outcomes in the counters; more than there are, so that one more does not move the others.
 pub const OUTCOMES: u32 = 32;
 /// Places for classes in the counters.

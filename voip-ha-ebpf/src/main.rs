@@ -61,8 +61,7 @@ fn elsewhere(ctx: &XdpContext) -> u32 {
 }
 
 /// Does what is done with nearly all packets. Everything else is decided anew, and done, by the other programs: so this one is small, and
-/// each of the two ways through it is compiled for itself. It leaves nothing in [`memory`] for them: while a controller starts they are
-/// another object's, with a memory of its own.
+/// each of the two ways through it is compiled for itself.
 #[inline(always)]
 fn finish(ctx: &XdpContext, frame: &mut Frame<'_>, network: &Network, verdict: &Verdict) -> u32 {
     let (action, bytes) = (&verdict.action, frame.len() as u64);

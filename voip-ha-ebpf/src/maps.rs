@@ -101,9 +101,10 @@ pub(crate) static PROGRAMS: ProgramArray = ProgramArray::pinned(MAX_PROGRAMS, 0)
 #[map]
 pub(crate) static TUNNEL_PROGRAMS: ProgramArray = ProgramArray::pinned(MAX_PROGRAMS, 0);
 
-/// What one CPU knows of the packet at hand: see [`Memory`].
+/// What one CPU knows of the packet at hand: see [`Memory`]. Pinned, so that a packet may go on in another object's program while a
+/// controller exchanges them.
 #[map]
-pub(crate) static MEMORY: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static MEMORY: PerCpuArray<Memory> = PerCpuArray::pinned(1, 0);
 
 /// Where the SIP message at hand is looked into.
 #[map]

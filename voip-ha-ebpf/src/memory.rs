@@ -4,7 +4,12 @@ use core::{hint::black_box, mem::MaybeUninit};
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 
-use voip_ha_ebpf::{abi::MaskedEntry, packet::Network, sip::Scan, steer::Verdict};
+use voip_ha_ebpf::{
+    abi::{MEMORY_BYTES, MaskedEntry},
+    packet::Network,
+    sip::Scan,
+    steer::Verdict,
+};
 
 use crate::maps;
 
@@ -18,6 +23,9 @@ pub(crate) struct Memory {
     fib: MaybeUninit<bpf_fib_lookup>,
     masked: MaskedEntry,
 }
+
+// Another layout is one that the programs of an earlier version do not know: it asks for a new ABI_VERSION.
+const _: () = assert!(size_of::<Memory>() == MEMORY_BYTES);
 
 /// Puts a value into its place and forgets, to compiler and verifier, what it was.
 macro_rules! forgetting {

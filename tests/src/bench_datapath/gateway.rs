@@ -73,7 +73,11 @@ impl Gateway {
             let ids: Vec<_> = of_service.map(|(id, ..)| id).collect();
             for (place, id) in (0..).zip(&ids) {
                 let hop = next_hop(&devices, server(&devices, service, place));
-                datapath.set_next_hop(*id, family, NextHop { vlans: setting.tags(), ..hop })?;
+                datapath.set_next_hop(
+                    *id,
+                    family,
+                    NextHop { vlans: setting.tags(), mask: setting.mask(&devices), ..hop },
+                )?;
             }
             let [first, second, ..] = ids[..] else { bail!("a service without two servers") };
             setting.steer(&mut datapath, ServiceId(service.into()), [first, second]);

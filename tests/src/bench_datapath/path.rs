@@ -91,7 +91,7 @@ const RTP_OUT: Path =
 const DROP_RTP: Path = Path { act: DROP, outcome: Outcome::Denied, setting: Setting::Denied, ..RTP_IN };
 
 /// All of them.
-pub static PATHS: [Path; 22] = [
+pub static PATHS: [Path; 23] = [
     SIP_IN,
     RTP_IN,
     RTP_OUT,
@@ -101,6 +101,8 @@ pub static PATHS: [Path; 22] = [
     Path { name: "rtp-in-nat-vlan", setting: Setting::Tagged, ..RTP_IN },
     Path { name: "rtp-out-nat-vlan", setting: Setting::Tagged, ..RTP_OUT },
     Path { name: "rtp-in-dsr", setting: Setting::Dsr, ..RTP_IN },
+    // All phones have the same port, so each but the first gets another one. Of one parity there are four times as many.
+    Path { name: "rtp-in-masquerade", setting: Setting::Masquerade, most_flows: 4096, ..RTP_IN },
     Path { name: "sip-in-nat-fragment-first", form: Form::First, ..SIP_IN },
     Path { name: "sip-in-nat-fragment-later", form: Form::Later, ..SIP_IN },
     Path { name: "rtp-in-drain-known", setting: Setting::Noting, most_flows: MAX_FLOWS, ..RTP_IN },

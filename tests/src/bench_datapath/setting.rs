@@ -1,7 +1,9 @@
 //! What a gateway of the bench is set to, beside what it always is.
 
+use std::net::Ipv4Addr;
+
 use voip_ha::{
-    datapath::{Datapath as _, KernelDatapath, Link, Memory, Steering, VlanTag},
+    datapath::{Datapath as _, KernelDatapath, Link, Mask, Memory, Steering, VlanTag},
     ids::{ServerId, ServiceId},
 };
 
@@ -21,6 +23,8 @@ pub(super) enum Setting {
     Tagged,
     /// The servers have the VIP themselves.
     Dsr,
+    /// The servers get packets in the gateway's own name.
+    Masquerade,
     /// The first server drains, and flows that are seen are noted as its own.
     Noting,
     /// It drains, and what is not known is new.
@@ -49,20 +53,30 @@ impl Setting {
 
     /// More keys of a server.
     pub(super) fn server_keys(self) -> &'static str {
-        if self == Self::Dsr { ", forwarding = 'dsr'" } else { "" }
+        match self {
+            Self::Dsr => ", forwarding = 'dsr'",
+            Self::Masquerade => ", forwarding = 'masquerade'",
+            _ => "",
+        }
     }
 
     /// An address as it is written in the configuration.
     pub(super) fn text(self, address: Ipv4) -> String {
         match self {
             Self::Six => six(address).to_string(),
-            _ => std::net::Ipv4Addr::from(address).to_string(),
+            _ => Ipv4Addr::from(address).to_string(),
         }
     }
 
     /// Tags of frames, outer first.
     pub(super) fn tags(self) -> [VlanTag; 2] {
         if self == Self::Tagged { [TAG, VlanTag::default()] } else { Default::default() }
+    }
+
+    /// The gateway's own name.
+    pub(super) fn mask(self, devices: &Devices) -> Option<Mask> {
+        let mask = || Mask { address: Ipv4Addr::from(devices.address()).into(), ports: [1024, 32_767] };
+        (self == Self::Masquerade).then(mask)
     }
 
     /// The devices that packets leave by. This kernel may have no VLAN interfaces: the device towards phones stands for one.

@@ -13,7 +13,7 @@ use super::{pins::Pins, tables};
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/voip-ha-ebpf"));
 /// Name of the program that interfaces run, in the object and in the kernel.
 pub(super) const PROGRAM: &str = "voip_ha";
-/// Names of those that it goes on in, with their indexes in the map `PROGRAMS`: whoever reads what another one leaves comes before it.
+/// Names of those that it goes on in, with their indexes in the map `PROGRAMS`.
 const OTHERS: [(u32, &str); 5] = [
     (ANY_VERDICT, "voip_ha_act"),
     (ANY_ERROR, "voip_ha_errors"),
@@ -99,8 +99,7 @@ fn open(pins: &Pins, kernel_log: KernelLog) -> Result<Ebpf> {
 /// Lets the program that is on the interfaces, of this controller or an earlier one, go on in this object's others. Says whether
 /// there is the one for remembered calls.
 ///
-/// Each object keeps what one program leaves for the next in a memory of its own. Those that read it are entered before those that write
-/// it, all within microseconds: of an earlier controller's packets, those in between are dropped, as they find nothing.
+/// In what order does not matter: what one program leaves for the next is in a map that all objects share.
 ///
 /// # Errors
 ///
@@ -120,8 +119,8 @@ pub(super) fn link_programs(object: &Ebpf, pins: &Pins) -> Result<bool> {
     Ok(linked == OTHERS.len())
 }
 
-/// Loads the programs for servers that masquerade, and lets packets go by them: before [`link_programs`], and before the first of the
-/// gateway's own names is in `ENDPOINTS`.
+/// Loads the programs for servers that masquerade, and lets packets go by them: before the first of the gateway's own names is in
+/// `ENDPOINTS`.
 ///
 /// # Errors
 ///

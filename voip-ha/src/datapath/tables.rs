@@ -16,8 +16,9 @@ use voip_ha_ebpf::abi::{
     Address, CallEntry, CallKey, ENDPOINT_ROWS, Endpoint, EndpointRow, FlipEntry, FlowEntry, FlowKey, FragmentEntry,
     FragmentKey, LINK_ROWS, LimitEntry, LinkEntry, ListedKey, MAX_CALLS, MAX_FLIPS, MAX_FLOWS, MAX_FRAGMENTS,
     MAX_LISTED, MAX_MASKED, MAX_MASKS, MAX_PLACES, MAX_PROGRAMS, MAX_SERVERS, MAX_SERVICES, MAX_SOURCES, MAX_TALLIES,
-    MAX_WAYS, MaskKey, MaskedEntry, MaskedKey, Ports, RefusedEntry, SIGNALS_BYTES, ServerEntry, ServerNumber,
-    ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry, server_index,
+    MAX_WAYS, MEMORY_BYTES, MaskKey, MaskedEntry, MaskedKey, Ports, RefusedEntry, SIGNALS_BYTES, ServerEntry,
+    ServerNumber, ServiceEntry, ServicePlace, Slot, SourceEntry, SourceKey, SteeringWord, Tally, TrafficEntry,
+    server_index,
 };
 
 pub use self::{counters::Traffic, links::Link, protection::Source};
@@ -64,11 +65,12 @@ const LIMITS: &str = "LIMITS";
 const LISTED: &str = "LISTED";
 const SOURCES: &str = "SOURCES";
 const REFUSED: &str = "REFUSED";
+const MEMORY: &str = "MEMORY";
 const COUNTERS: &str = "COUNTERS";
 const LINKS: &str = "LINKS";
 const DEVICES: &str = "DEVICES";
 
-const LAYOUTS: [Layout; 21] = [
+const LAYOUTS: [Layout; 22] = [
     Layout::of::<u32, EndpointRow>(ENDPOINTS, MapType::Array, ENDPOINT_ROWS),
     Layout::of::<u32, ServiceEntry>(SERVICES, MapType::Array, MAX_PLACES),
     Layout::of::<u32, ServerEntry>(SERVERS, MapType::Array, MAX_WAYS),
@@ -84,6 +86,7 @@ const LAYOUTS: [Layout; 21] = [
     Layout::of::<Key<ListedKey>, u32>(LISTED, MapType::LpmTrie, MAX_LISTED),
     Layout::of::<SourceKey, SourceEntry>(SOURCES, MapType::LruHash, MAX_SOURCES),
     Layout::of::<u32, RefusedEntry>(REFUSED, MapType::PerCpuArray, 1),
+    Layout::of::<u32, [u8; MEMORY_BYTES]>(MEMORY, MapType::PerCpuArray, 1),
     Layout::of::<(), ()>(SIGNALS, MapType::RingBuf, SIGNALS_BYTES),
     Layout::of::<u32, Tally>(COUNTERS, MapType::PerCpuArray, MAX_TALLIES),
     Layout::of::<u32, LinkEntry>(LINKS, MapType::Array, LINK_ROWS),
